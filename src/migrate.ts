@@ -26,6 +26,11 @@ export const sqlFiles = [
   "apply.sql",
   "track_events.sql",
   "backfill.sql",
+  "fold.sql",
+  "verify.sql",
+  "daily_rollups.sql",
+  "triggers.sql",
+  "privileges.sql",
 ];
 
 export interface MigrateOptions {

@@ -1,0 +1,47 @@
+#!/usr/bin/env node
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { registerMigrate } from "./commands/migrate.js";
+import { registerServer } from "./commands/server.js";
+import { errorCode, UserError } from "./errors.js";
+import { makeOutput } from "./output.js";
+
+const { version, description } = JSON.parse(
+  readFileSync(new URL("../package.json", import.meta.url), "utf8"),
+) as { version: string; description: string };
+
+// A reader that closes the pipe early (`| head`) wants no more output; the work goes on.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on("error", (error) => {
+    if (errorCode(error) === "EPIPE") return;
+    process.exitCode = 1;
+    if (stream !== process.stderr)
+      console.error(`error: cannot write the output: ${error.message}`);
+  });
+}
+
+const program = new Command("reporting-rollup")
+  .description(description)
+  .version(version)
+  .option("--json", "print one JSON document instead of text")
+  .exitOverride()
+  .showHelpAfterError("(--help shows what there is)");
+
+registerMigrate(program);
+registerServer(program);
+// Options of all commands may also stand behind the command.
+for (const command of program.commands) {
+  command.option("--json", "print one JSON document instead of text");
+  command.on("option:json", () => program.setOptionValue("json", true));
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof CommanderError)) throw error;
+  // Help and version were asked for; anything else is a wrong argument.
+  process.exitCode = error.exitCode === 0 ? 0 : 2;
+  if (process.exitCode === 2 && program.opts().json) {
+    makeOutput(true).error(new UserError(error.message.replace(/^error: /, "")));
+  }
+}

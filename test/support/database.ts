@@ -1,0 +1,79 @@
+/** The databases of a test file: its own, which test/run.ts made, and further ones. */
+import { type ConnectOptions, connect as connectTo, type Sql } from "../../src/connection.js";
+
+/** The URL of this file's database: a clone of the migrated template, dropped after the file. */
+export const databaseUrl = required("TEST_DATABASE_URL");
+
+/** The PostgreSQL major under test. */
+export const postgresMajor = Number(required("TEST_PG"));
+
+const serverUrl = required("TEST_SERVER_URL");
+const template = required("TEST_TEMPLATE");
+let shared: Sql | undefined;
+let made = 0;
+
+/** The client on this file's database, the same at every call. */
+export function database(): Sql {
+  shared ??= connectTo(databaseUrl, { max: 10, applicationName: "test" });
+  return shared;
+}
+
+/** A client of its own, with one connection unless told otherwise: for whatever must not share a connection. */
+export function connect(options: ConnectOptions & { url?: string } = {}): Sql {
+  const { url, ...rest } = options;
+  return connectTo(url ?? databaseUrl, { max: 1, applicationName: "test", ...rest });
+}
+
+/** A further database. */
+export interface TestDatabase {
+  name: string;
+  url: string;
+  sql: Sql;
+  drop(): Promise<void>;
+}
+
+/** Makes a further database: a clone of the template, or an empty one. */
+export async function createDatabase(options: { empty?: boolean } = {}): Promise<TestDatabase> {
+  const name = `${new URL(databaseUrl).pathname.slice(1)}_${++made}`;
+  const source = options.empty ? "template0" : template;
+  await onServer((sql) => sql`create database ${sql(name)} template ${sql(source)}`);
+  const url = otherDatabase(databaseUrl, name);
+  const sql = connectTo(url, { max: 10, applicationName: "test" });
+  return {
+    name,
+    url,
+    sql,
+    drop: async () => {
+      await sql.end({ timeout: 1 });
+      await onServer((server) => server`drop database ${server(name)} with (force)`);
+    },
+  };
+}
+
+/** The same URL with another database, user or password. */
+export function otherDatabase(
+  url: string,
+  name: string,
+  login?: { user: string; password: string },
+): string {
+  const other = new URL(url);
+  other.pathname = `/${name}`;
+  if (login !== undefined) Object.assign(other, { username: login.user, password: login.password });
+  return other.href;
+}
+
+/** Runs something on the server's maintenance database. */
+export async function onServer<T>(work: (sql: Sql) => Promise<T> | PromiseLike<T>): Promise<T> {
+  const sql = connectTo(serverUrl, { max: 1, applicationName: "test" });
+  try {
+    return await work(sql);
+  } finally {
+    await sql.end();
+  }
+}
+
+function required(name: string): string {
+  const value = process.env[name];
+  if (value === undefined) throw new Error(`${name} is not set: run tests with npm test`);
+  return value;
+}
