@@ -1,0 +1,214 @@
+-- From deltas to rollups: expand by the registry and the dimensions, remember conversations, apply. Whoever applies holds the
+-- account's lock.
+
+create or replace function rollup.totals(p_account_id int, p_deltas rollup.deltas[])
+returns table (
+  date date, dimension_type text, dimension_id bigint, metric text,
+  count bigint, sum_value numeric, sum_value_business_hours numeric
+)
+language sql immutable parallel safe as $$
+  with total as (
+    select
+      d.date, d.event_name, dim.dimension_type, dim.dimension_id,
+      sum(d.count)::bigint as count,
+      sum(d.sum_value) as sum_value,
+      sum(d.sum_value_business_hours) as sum_value_business_hours
+    from unnest(p_deltas) as d
+    cross join lateral rollup.dimensions(p_account_id, d.user_id, d.inbox_id) as dim
+    group by 1, 2, 3, 4
+  )
+  select
+    t.date, t.dimension_type, t.dimension_id, m.metric, t.count,
+    case when m.payload = 'duration' then t.sum_value else 0 end,
+    case when m.payload = 'duration' then t.sum_value_business_hours else 0 end
+  from total as t
+  join rollup.event_metric_list() as m on m.event_name = t.event_name and m.payload <> 'distinct'
+  where t.count <> 0 or m.payload = 'duration' and (t.sum_value <> 0 or t.sum_value_business_hours <> 0)
+$$;
+comment on function rollup.totals(int, rollup.deltas[]) is
+  'Signed deltas of one account as changes of its daily totals, distinct counts apart.';
+
+create or replace function rollup.previous_date_cells(p_account_id int, p_occurrences rollup.ledger[])
+returns setof rollup.previous_dates
+language sql immutable parallel safe as $$
+  with conversation_date as (
+    select o.event_name, dim.dimension_type, dim.dimension_id, o.conversation_id, o.date
+    from unnest(p_occurrences) as o
+    cross join lateral rollup.dimensions(p_account_id, o.user_id, o.inbox_id) as dim
+    group by 1, 2, 3, 4, 5
+    having sum(o.count) > 0
+  ),
+  cell as (
+    select
+      c.event_name, c.dimension_type, c.dimension_id, c.date,
+      lag(c.date, 1, date '-infinity') over (
+        partition by c.event_name, c.dimension_type, c.dimension_id, c.conversation_id order by c.date
+      ) as previous_date
+    from conversation_date as c
+  )
+  select p_account_id, c.event_name, c.dimension_type, c.dimension_id, c.date, c.previous_date, count(*)
+  from cell as c
+  group by 2, 3, 4, 5, 6
+$$;
+comment on function rollup.previous_date_cells(int, rollup.ledger[]) is
+  'The cells of previous_dates that follow from ledger rows. The rows must hold the whole sequence of dates of each conversation: '
+  'single transitions do not compose.';
+
+create or replace function rollup.previous_date_changes(p_account_id int, p_deltas rollup.deltas[])
+returns setof rollup.previous_dates
+language sql stable parallel safe as $$
+  with change as (
+    select rollup.distinct_event(d.event_name) as event_name, d.conversation_id, d.date, d.count, d.user_id, d.inbox_id
+    from unnest(p_deltas) as d
+    where d.conversation_id is not null
+  ),
+  stored as (
+    select l
+    from (select distinct c.event_name, c.conversation_id from change as c) as touched
+    join rollup.ledger as l
+      on l.account_id = p_account_id
+      and l.event_name = touched.event_name
+      and l.conversation_id = touched.conversation_id
+  ),
+  cell as (
+    select -1 as sign, before.*
+    from rollup.previous_date_cells(p_account_id, array(select s.l from stored as s)) as before
+    union all
+    select 1, after.*
+    from rollup.previous_date_cells(
+      p_account_id,
+      array(
+        select s.l from stored as s
+        union all
+        select (p_account_id, c.event_name, c.conversation_id, c.date, c.count, c.user_id, c.inbox_id)::rollup.ledger
+        from change as c
+      )
+    ) as after
+  )
+  select p_account_id, c.event_name, c.dimension_type, c.dimension_id, c.date, c.previous_date, sum(c.sign * c.count)::bigint
+  from cell as c
+  group by 2, 3, 4, 5, 6
+  having sum(c.sign * c.count) <> 0
+$$;
+comment on function rollup.previous_date_changes(int, rollup.deltas[]) is
+  'How previous_dates of an account must change when the deltas are applied to its ledger.';
+
+create or replace function rollup.rollup_changes(
+  p_account_id int, p_deltas rollup.deltas[], p_previous_date_changes rollup.previous_dates[]
+)
+returns table (
+  date date, dimension_type text, dimension_id bigint, metric text,
+  count bigint, sum_value numeric, sum_value_business_hours numeric
+)
+language sql stable parallel safe as $$
+  select t.date, t.dimension_type, t.dimension_id, t.metric, t.count, t.sum_value, t.sum_value_business_hours
+  from rollup.totals(p_account_id, p_deltas) as t
+  union all
+  select p.date, p.dimension_type, p.dimension_id, m.metric, sum(p.count)::bigint, 0, 0
+  from unnest(p_previous_date_changes) as p
+  join rollup.event_metric_list() as m on m.event_name = p.event_name::text and m.payload = 'distinct'
+  group by 1, 2, 3, 4
+  having sum(p.count) <> 0
+$$;
+comment on function rollup.rollup_changes(int, rollup.deltas[], rollup.previous_dates[]) is
+  'How the daily totals of an account change when the deltas are applied: a distinct count is the sum of its date''s cells.';
+
+create or replace function rollup.apply_previous_dates(p_account_id int, p_changes rollup.previous_dates[])
+returns void
+language plpgsql volatile as $$
+declare
+  v_empty boolean;
+begin
+  with changed as (
+    insert into rollup.previous_dates as p
+      (account_id, event_name, dimension_type, dimension_id, date, previous_date, count)
+    select p_account_id, c.event_name, c.dimension_type, c.dimension_id, c.date, c.previous_date, c.count
+    from unnest(p_changes) as c
+    on conflict (account_id, event_name, dimension_type, dimension_id, date, previous_date)
+    do update set count = p.count + excluded.count
+    returning p.count
+  )
+  select bool_or(count = 0) into v_empty from changed;
+  if v_empty then
+    delete from rollup.previous_dates as p
+    using unnest(p_changes) as c
+    where p.account_id = p_account_id
+      and p.event_name = c.event_name
+      and p.dimension_type = c.dimension_type
+      and p.dimension_id = c.dimension_id
+      and p.date = c.date
+      and p.previous_date = c.previous_date
+      and p.count = 0;
+  end if;
+end
+$$;
+comment on function rollup.apply_previous_dates(int, rollup.previous_dates[]) is
+  'Adds signed cells to previous_dates, under the account''s lock.';
+
+create or replace function rollup.apply(p_account_id int, p_deltas rollup.deltas[])
+returns void
+language plpgsql as $$
+declare
+  v_cells rollup.previous_dates[];
+  v_empty boolean;
+begin
+  if exists (select from unnest(p_deltas) as d where d.conversation_id is not null) then
+    v_cells := array(select c from rollup.previous_date_changes(p_account_id, p_deltas) as c);
+
+    with changed as (
+      insert into rollup.ledger as l (account_id, event_name, conversation_id, date, user_id, inbox_id, count)
+      select p_account_id, rollup.distinct_event(d.event_name), d.conversation_id, d.date, d.user_id, d.inbox_id, sum(d.count)
+      from unnest(p_deltas) as d
+      where d.conversation_id is not null
+      group by 2, 3, 4, 5, 6
+      having sum(d.count) <> 0
+      on conflict (account_id, event_name, conversation_id, date, user_id, inbox_id)
+      do update set count = l.count + excluded.count
+      returning l.count
+    )
+    select bool_or(count = 0) into v_empty from changed;
+    if v_empty then
+      delete from rollup.ledger as l
+      using (select distinct rollup.distinct_event(d.event_name) as event_name, d.conversation_id from unnest(p_deltas) as d) as touched
+      where l.account_id = p_account_id
+        and l.event_name = touched.event_name
+        and l.conversation_id = touched.conversation_id
+        and l.count = 0;
+    end if;
+
+    perform rollup.apply_previous_dates(p_account_id, v_cells);
+  end if;
+
+  with changed as (
+    insert into rollup.reporting_events_rollups as r
+      (account_id, date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours, updated_at)
+    select
+      p_account_id, c.date, c.dimension_type, c.dimension_id, c.metric,
+      c.count, trim_scale(c.sum_value), trim_scale(c.sum_value_business_hours), now()
+    from rollup.rollup_changes(p_account_id, p_deltas, v_cells) as c
+    on conflict (account_id, dimension_type, metric, date, dimension_id)
+    do update set
+      count = r.count + excluded.count,
+      sum_value = trim_scale(r.sum_value + excluded.sum_value),
+      sum_value_business_hours = trim_scale(r.sum_value_business_hours + excluded.sum_value_business_hours),
+      updated_at = excluded.updated_at
+    returning r.count, r.sum_value, r.sum_value_business_hours
+  )
+  -- With deltas pending a count may pass through 0 while its sums do not: such a row stays.
+  select bool_or(count = 0 and sum_value = 0 and sum_value_business_hours = 0) into v_empty from changed;
+  if v_empty then
+    delete from rollup.reporting_events_rollups as r
+    using (select distinct d.date from unnest(p_deltas) as d) as touched
+    where r.account_id = p_account_id
+      and r.date = touched.date
+      and (r.dimension_type, r.metric) in (
+        select t.dimension_type, m.metric
+        from rollup.dimensions(p_account_id, 0, 0) as t cross join rollup.event_metric_list() as m
+      )
+      and r.count = 0 and r.sum_value = 0 and r.sum_value_business_hours = 0;
+  end if;
+end
+$$;
+comment on function rollup.apply(int, rollup.deltas[]) is
+  'Applies signed deltas to the rollups, the ledger and the previous dates of an account. The caller holds the account''s lock and '
+  'calls it in a statement of its own.';

@@ -1,0 +1,287 @@
+-- Rebuilding days from the raw events: gather in one snapshot, replace, claim.
+
+create or replace function rollup.rebuild(
+  p_account_id int, p_from date, p_to date,
+  out rows_written bigint, out events bigint, out claimed boolean
+)
+language plpgsql volatile
+-- Below deadlock_timeout: if the host's table is locked by someone who waits for us, it is we who give up.
+set lock_timeout = '300ms'
+-- Bulk work whose size no cached plan can know.
+set plan_cache_mode = force_custom_plan
+set jit = off
+set work_mem = '128MB' as $$
+declare
+  v_settings rollup.account_settings;
+  v_coverage rollup.account_coverage;
+  v_old_snapshots_gone boolean;
+  v_older_running boolean;
+  v_deltas rollup.deltas[];
+  v_pending tid[];
+  v_marks tid[];
+  v_later rollup.previous_dates[];
+  v_cells rollup.previous_dates[];
+begin
+  v_settings := rollup.adopt_generation(p_account_id);
+  select * into v_coverage from rollup.account_coverage as c where c.account_id = p_account_id;
+  v_old_snapshots_gone := v_coverage.barrier_passed or coalesce(rollup.old_snapshots_gone(v_coverage.barrier), false);
+
+  -- One snapshot for events, deltas and marks: a writer's event and its delta become visible together. Under the lock nobody
+  -- else removes deltas, and nobody ever updates one, so their ctids hold.
+  select
+    array(
+      select d
+      from rollup.event_deltas(
+        p_account_id, v_settings.generation, v_settings.reporting_timezone, p_from, p_to
+      ) as d
+    ),
+    array(
+      select d.ctid from rollup.deltas as d
+      where d.account_id = p_account_id
+        and (d.date between p_from and p_to or d.generation < v_settings.generation)
+    ),
+    array(
+      select m.ctid from rollup.dirty_marks as m
+      where m.account_id = p_account_id and m.date between p_from and p_to
+    ),
+    rollup.older_running(v_coverage.barrier)
+  into v_deltas, v_pending, v_marks, v_older_running;
+
+  delete from rollup.deltas as d where d.ctid = any (v_pending);
+  delete from rollup.dirty_marks as m where m.ctid = any (v_marks);
+
+  v_later := rollup.later_previous_date_changes(p_account_id, p_from, p_to, v_deltas);
+
+  delete from rollup.ledger as l where l.account_id = p_account_id and l.date between p_from and p_to;
+  insert into rollup.ledger (account_id, event_name, conversation_id, date, count, user_id, inbox_id)
+  select p_account_id, rollup.distinct_event(d.event_name), d.conversation_id, d.date, d.count, d.user_id, d.inbox_id
+  from unnest(v_deltas) as d
+  where d.conversation_id is not null
+  order by 2, 3, 4, 6, 7;
+
+  v_cells := array(select c from rollup.stored_previous_date_cells(p_account_id, p_from, p_to) as c);
+  delete from rollup.previous_dates as p where p.account_id = p_account_id and p.date between p_from and p_to;
+  perform rollup.apply_previous_dates(p_account_id, v_cells || v_later);
+
+  delete from rollup.reporting_events_rollups as r
+  using rollup.dimensions(p_account_id, 0, 0) as dim, rollup.event_metric_list() as m
+  where r.account_id = p_account_id
+    and r.dimension_type = dim.dimension_type
+    and r.metric = m.metric
+    and r.date between p_from and p_to;
+  insert into rollup.reporting_events_rollups
+    (account_id, date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours, updated_at)
+  select
+    p_account_id, c.date, c.dimension_type, c.dimension_id, c.metric,
+    c.count, trim_scale(c.sum_value), trim_scale(c.sum_value_business_hours), now()
+  from rollup.rollup_changes(p_account_id, v_deltas, v_cells) as c
+  order by c.dimension_type, c.metric, c.date, c.dimension_id;
+  get diagnostics rows_written = row_count;
+
+  events := (select coalesce(sum(d.count), 0) from unnest(v_deltas) as d);
+  claimed := v_old_snapshots_gone and not v_older_running;
+  if claimed then
+    update rollup.account_coverage as c
+    set covered = c.covered + datemultirange(rollup.days(p_from, p_to)), barrier_passed = true
+    where c.account_id = p_account_id and c.generation = v_settings.generation;
+  end if;
+end
+$$;
+comment on function rollup.rebuild(int, date, date) is
+  'Under the account''s lock: replaces the rollups, ledger and previous dates of the days p_from to p_to (inclusive; infinite: '
+  'open) by what the raw events say, and claims the days as covered unless older transactions are still under way.';
+
+create or replace function rollup.days(p_from date, p_to date)
+returns daterange
+language sql immutable parallel safe as $$
+  select daterange(nullif(p_from, '-infinity'), nullif(p_to, 'infinity'), '[]')
+$$;
+comment on function rollup.days(date, date) is 'The days p_from to p_to, inclusive; an infinite bound is an open one.';
+
+create or replace function rollup.later_previous_date_changes(
+  p_account_id int, p_from date, p_to date, p_deltas rollup.deltas[]
+)
+returns rollup.previous_dates[]
+language plpgsql stable
+set plan_cache_mode = force_custom_plan as $$
+declare
+  v_changes rollup.deltas[];
+begin
+  if not exists (select from rollup.ledger as l where l.account_id = p_account_id and l.date > p_to) then
+    return '{}';
+  end if;
+  v_changes := array(
+    select (p_account_id, 0, c.date, c.event_name, c.user_id, c.inbox_id, c.conversation_id, c.count, 0, 0, false)::rollup.deltas
+    from (
+      select d.date, d.event_name, d.user_id, d.inbox_id, d.conversation_id, d.count
+      from unnest(p_deltas) as d
+      where d.conversation_id is not null
+      union all
+      select l.date, l.event_name::text, l.user_id, l.inbox_id, l.conversation_id, -l.count
+      from rollup.ledger as l
+      where l.account_id = p_account_id and l.date between p_from and p_to
+    ) as c
+    where (rollup.distinct_event(c.event_name), c.conversation_id) in (
+      select l.event_name, l.conversation_id from rollup.ledger as l where l.account_id = p_account_id and l.date > p_to
+    )
+  );
+  return array(
+    select c from rollup.previous_date_changes(p_account_id, v_changes) as c where c.date > p_to
+  );
+end
+$$;
+comment on function rollup.later_previous_date_changes(int, date, date, rollup.deltas[]) is
+  'Before the ledger of p_from to p_to is replaced by the deltas: how the cells of later dates change by it.';
+
+create or replace function rollup.stored_previous_date_cells(p_account_id int, p_from date, p_to date)
+returns setof rollup.previous_dates
+language sql stable as $$
+  select c.*
+  from rollup.previous_date_cells(
+    p_account_id,
+    array(
+      select l
+      from rollup.ledger as l
+      where l.account_id = p_account_id
+        and l.date <= p_to
+        and (
+          l.date >= p_from
+          or (l.event_name, l.conversation_id) in (
+            select touched.event_name, touched.conversation_id
+            from rollup.ledger as touched
+            where touched.account_id = p_account_id and touched.date between p_from and p_to
+          )
+        )
+    )
+  ) as c
+  where c.date between p_from and p_to
+$$;
+comment on function rollup.stored_previous_date_cells(int, date, date) is
+  'The cells dated p_from to p_to that follow from the ledger.';
+
+create or replace function rollup.plan_chunks(p_account_id int, p_from date, p_to date, p_max_events bigint)
+returns table (chunk int, from_date date, to_date date, events bigint)
+language sql stable
+set jit = off as $$
+  with day as (
+    select rollup.local_date(e.hour, s.reporting_timezone) as date, sum(e.events)::bigint as events
+    from rollup.account_settings as s
+    cross join lateral (
+      select date_trunc('hour', r.created_at) as hour, count(*) as events
+      from public.reporting_events as r
+      where r.account_id = p_account_id
+        and r.name = any (rollup.event_names())
+        and r.created_at >= p_from - 1
+        and r.created_at <= p_to + 2
+      group by 1
+    ) as e
+    where s.account_id = p_account_id
+    group by 1
+  ),
+  -- A day begins a new chunk when it would overfill the one that began where the running sum last passed a multiple.
+  placed as (
+    select d.date, d.events, (sum(d.events) over (order by d.date) - d.events) / p_max_events as bucket
+    from day as d
+    where d.date between p_from and p_to
+  ),
+  piece as (
+    select floor(p.bucket) as bucket, min(p.date) as from_date, sum(p.events)::bigint as events
+    from placed as p
+    group by 1
+  )
+  select
+    row_number() over (order by p.from_date)::int,
+    case when row_number() over (order by p.from_date) = 1 then p_from else p.from_date end,
+    coalesce(lead(p.from_date) over (order by p.from_date) - 1, p_to),
+    p.events
+  from (select * from piece union all select 0, p_from, 0 where not exists (select from piece)) as p
+  order by 1
+$$;
+comment on function rollup.plan_chunks(int, date, date, bigint) is
+  'Cuts the days p_from to p_to into chunks of about p_max_events raw events, never less than a day; together they are the whole range.';
+
+create or replace function rollup.begin_rebuild(p_function text, p_account_id int, p_from date, p_to date)
+returns void
+language plpgsql volatile as $$
+begin
+  perform rollup.require_read_committed(p_function);
+  perform rollup.require_ordered(p_function, p_from, p_to);
+  perform rollup.require_timezone(p_account_id);
+  if nullif(current_setting('rollup.rebuilt_account', true), '') <> p_account_id::text then
+    raise exception using
+      errcode = 'RU005',
+      message = format(
+        'rollup.%s: account %s cannot be rebuilt in a transaction that rebuilt account %s',
+        p_function, p_account_id, current_setting('rollup.rebuilt_account')
+      ),
+      hint = 'Use a transaction for each account, so that none stays locked while another is worked on.';
+  end if;
+  perform set_config('rollup.rebuilt_account', p_account_id::text, true);
+  perform rollup.lock_account(p_account_id);
+  -- The zone may have gone while we waited.
+  perform rollup.require_timezone(p_account_id);
+end
+$$;
+comment on function rollup.begin_rebuild(text, int, date, date) is
+  'Checks what every rebuild needs and takes the account''s lock. Errors: RU002, RU003, RU004, RU005, RU006.';
+
+create or replace function rollup.backfill(p_account_id int, p_from date default null, p_to date default null)
+returns bigint
+language plpgsql volatile as $$
+declare
+  v_from date := coalesce(p_from, '-infinity');
+  v_to date := coalesce(p_to, 'infinity');
+  v_chunk record;
+  v_rebuilt record;
+  v_rows bigint := 0;
+  v_claimed boolean := true;
+begin
+  perform rollup.require('backfill', jsonb_build_object('p_account_id', p_account_id));
+  perform rollup.require_finite('backfill', p_from, p_to);
+  perform rollup.begin_rebuild('backfill', p_account_id, v_from, v_to);
+  if v_from = '-infinity' and v_to = 'infinity' then
+    perform rollup.forget_account_marks(p_account_id);
+  end if;
+  for v_chunk in select * from rollup.plan_chunks(p_account_id, v_from, v_to, 1000000) loop
+    v_rebuilt := rollup.rebuild(p_account_id, v_chunk.from_date, v_chunk.to_date);
+    v_rows := v_rows + v_rebuilt.rows_written;
+    v_claimed := v_claimed and v_rebuilt.claimed;
+  end loop;
+  if v_claimed then
+    perform rollup.settle_pending_backfill(p_account_id, v_from, v_to, v_rows);
+  else
+    perform rollup.claim_later(p_account_id, v_from, v_to);
+  end if;
+  return v_rows;
+end
+$$;
+comment on function rollup.backfill(int, date, date) is
+  'Rebuilds the days p_from to p_to of an account from its raw events, atomically, and returns the number of rows of '
+  'reporting_events_rollups written. Both are account-local dates, inclusive; NULL: from the first, through the last event on; both '
+  'NULL: the whole history, and the trigger keeps days to come complete. Writers go on meanwhile. Large histories are better given '
+  'to enqueue_backfill. Errors: RU002 no zone, RU003 reversed or infinite dates, RU004 not read committed, RU005 a second account in '
+  'one transaction, RU006 the account''s lock not granted within 10 s. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
+
+create or replace function rollup.backfill_date(p_account_id int, p_date date)
+returns bigint
+language plpgsql volatile as $$
+begin
+  perform rollup.require('backfill_date', jsonb_build_object('p_account_id', p_account_id, 'p_date', p_date));
+  return rollup.backfill(p_account_id, p_date, p_date);
+end
+$$;
+comment on function rollup.backfill_date(int, date) is
+  'Rebuilds one account-local day from the raw events, atomically, and returns the number of rows of reporting_events_rollups written. '
+  'Errors as in rollup.backfill. Example: select rollup.backfill_date(1, ''2026-02-11'');';
+
+create or replace function rollup.claim_later(p_account_id int, p_from date, p_to date)
+returns void
+language plpgsql volatile as $$
+begin
+  perform rollup.enqueue_backfill(p_account_id, nullif(p_from, '-infinity'), nullif(p_to, 'infinity'));
+  raise notice 'account %: rebuilt, but transactions older than its time zone are still under way', p_account_id
+    using hint = 'Until they end the days are read from raw events. A backfill is queued for the worker; or run it again later.';
+end
+$$;
+comment on function rollup.claim_later(int, date, date) is
+  'Tells that a rebuilt range could not be claimed yet, and queues it for the worker.';

@@ -1,0 +1,174 @@
+-- Who may change an account's rollups, and which of its days they hold completely.
+
+create or replace function rollup.lock_class()
+returns int
+language sql immutable parallel safe as $$
+  select 1919904876
+$$;
+comment on function rollup.lock_class() is
+  'First half of the advisory locks (lock_class(), account_id) under which an account''s rollups are changed; "roll" in ASCII.';
+
+create or replace function rollup.try_lock_account(p_account_id int)
+returns boolean
+language sql volatile as $$
+  select pg_try_advisory_xact_lock(rollup.lock_class(), p_account_id)
+$$;
+comment on function rollup.try_lock_account(int) is
+  'Takes the account''s lock until the end of the transaction, or returns false at once. Call it in a statement of its own: what '
+  'follows must see what its last holder committed.';
+
+create or replace function rollup.lock_account(p_account_id int)
+returns void
+language plpgsql
+-- Well below deadlock_timeout: if this wait is part of a deadlock it is we who give up, never the host.
+set lock_timeout = '300ms' as $$
+declare
+  v_deadline timestamptz := clock_timestamp() + interval '10 s';
+  v_holders text;
+begin
+  loop
+    begin
+      perform pg_advisory_xact_lock(rollup.lock_class(), p_account_id);
+      return;
+    exception when lock_not_available then
+      if clock_timestamp() > v_deadline then
+        exit;
+      end if;
+    end;
+  end loop;
+  select string_agg(coalesce(l.pid::text, 'a prepared transaction'), ', ') into v_holders
+  from pg_locks as l
+  where l.locktype = 'advisory' and l.granted and l.objsubid = 2
+    and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+    and l.classid = rollup.lock_class()::oid
+    and l.objid = (p_account_id::bigint & 4294967295)::oid;
+  raise exception using
+    errcode = 'RU006',
+    message = format('account %s is busy: process %s holds its lock', p_account_id, coalesce(v_holders, '(just gone)')),
+    hint = 'Let that transaction end, or see it in pg_stat_activity; then try again. Nothing was changed.';
+end
+$$;
+comment on function rollup.lock_account(int) is
+  'Waits for the account''s lock for up to 10 s, then raises RU006 naming who holds it. While someone waits, writers leave deltas.';
+
+create or replace function rollup.writer_settings(p_account_id bigint)
+returns table (account_id int, generation bigint, timezone text, inline boolean, current boolean)
+language sql stable parallel safe as $$
+  select s.account_id, s.generation, s.reporting_timezone, s.write_mode = 'inline', c.generation = s.generation
+  from rollup.account_settings as s
+  join rollup.account_coverage as c on c.account_id = s.account_id
+  where s.account_id = p_account_id and s.reporting_timezone is not null
+$$;
+comment on function rollup.writer_settings(bigint) is
+  'What the trigger needs to know of an account; no row for one without a zone. current: its rollups are of the present zone.';
+
+create or replace function rollup.clean_days(p_account_id int)
+returns datemultirange
+language sql stable parallel safe as $$
+  select coalesce(
+    (
+      select case
+        when exists (select from rollup.dirty_marks as m where m.account_id = s.account_id and m.date is null) then '{}'
+        else c.covered - coalesce(
+          (
+            select range_agg(daterange(m.date, m.date, '[]'))
+            from rollup.dirty_marks as m
+            where m.account_id = s.account_id
+          ),
+          '{}'
+        )
+      end
+      from rollup.account_settings as s
+      join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
+      where s.account_id = p_account_id and s.reporting_timezone is not null
+    ),
+    '{}'
+  )
+$$;
+comment on function rollup.clean_days(int) is
+  'The days of an account whose rollups, with the pending deltas, are complete: covered and without a dirty mark.';
+
+create or replace function rollup.old_snapshots_gone(p_barrier xid8)
+returns boolean
+language plpgsql volatile as $$
+begin
+  if p_barrier > pg_snapshot_xmax(pg_current_snapshot()) then
+    return true;
+  end if;
+  perform pg_stat_clear_snapshot();
+  return not exists (
+    select
+    from pg_stat_activity as a
+    where a.datid = (select d.oid from pg_database as d where d.datname = current_database())
+      and a.pid <> pg_backend_pid()
+      and (
+        age(a.backend_xmin) > age(p_barrier::xid) and a.backend_type <> 'autovacuum worker'
+        -- A session that we may not look into counts as old: its details are hidden without pg_read_all_stats.
+        or a.backend_type is null
+      )
+  )
+  -- A prepared transaction may carry the choices of an old snapshot, and shows no xmin.
+  and not exists (select from pg_prepared_xacts as p where p.database = current_database());
+end
+$$;
+comment on function rollup.old_snapshots_gone(xid8) is
+  'Whether no transaction is left with a snapshot from before the barrier. Ask before the statement whose snapshot is to be trusted. '
+  'A barrier beyond the present transaction ids was restored from another server, and counts as passed.';
+
+create or replace function rollup.older_running(p_barrier xid8)
+returns boolean
+language sql stable as $$
+  select p_barrier <= pg_snapshot_xmax(pg_current_snapshot())
+    and exists (select from pg_snapshot_xip(pg_current_snapshot()) as running where running < p_barrier)
+$$;
+comment on function rollup.older_running(xid8) is
+  'Whether the present snapshot misses what a transaction from before the barrier has written.';
+
+create or replace function rollup.adopt_generation(p_account_id int)
+returns rollup.account_settings
+language plpgsql volatile as $$
+declare
+  v_settings rollup.account_settings;
+  v_read record;
+begin
+  -- In one statement: a barrier is worth something only from a snapshot that sees the change of zone.
+  select s as settings, pg_snapshot_xmax(pg_current_snapshot()) as barrier into v_read
+  from rollup.account_settings as s
+  where s.account_id = p_account_id;
+  v_settings := v_read.settings;
+
+  if exists (
+    select from rollup.account_coverage as c
+    where c.account_id = p_account_id and c.generation < v_settings.generation
+  ) then
+    delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id;
+    delete from rollup.ledger as l where l.account_id = p_account_id;
+    delete from rollup.previous_dates as p where p.account_id = p_account_id;
+    delete from rollup.deltas as d where d.account_id = p_account_id and d.generation < v_settings.generation;
+    update rollup.account_coverage as c
+    set generation = v_settings.generation, covered = '{}', barrier = null, barrier_passed = false
+    where c.account_id = p_account_id;
+  end if;
+
+  -- The transaction that changes the zone cannot know who begins before it commits.
+  if v_settings.generation_set_by is distinct from pg_current_xact_id_if_assigned() then
+    update rollup.account_coverage as c set barrier = v_read.barrier
+    where c.account_id = p_account_id and c.barrier is null;
+  end if;
+  return v_settings;
+end
+$$;
+comment on function rollup.adopt_generation(int) is
+  'Under the account''s lock: clears what belongs to an old zone, records the barrier of the present one, returns the settings.';
+
+create or replace function rollup.forget_account_marks(p_account_id int)
+returns void
+language sql volatile as $$
+  with forgotten as (
+    delete from rollup.dirty_marks as m where m.account_id = p_account_id and m.date is null returning 1
+  )
+  update rollup.account_coverage as c set covered = '{}'
+  where c.account_id = p_account_id and exists (select from forgotten)
+$$;
+comment on function rollup.forget_account_marks(int) is
+  'Under the account''s lock: turns the visible account-wide dirty marks into uncovered days, before all of them are rebuilt.';

@@ -1,0 +1,95 @@
+-- Our SQLSTATEs, class RU, in one place. Every error has a message that names the input and a hint that says what to do.
+
+create or replace function rollup.error_codes()
+returns table (sqlstate text, condition text, raised_by text)
+language sql immutable parallel safe as $$
+  values
+    ('RU001', 'invalid time zone', 'set_reporting_timezone, reads'),
+    ('RU002', 'account has no time zone', 'backfill_date, backfill, enqueue_backfill, verify, repair'),
+    ('RU003', 'invalid range of dates or timestamps', 'backfill_date, backfill, enqueue_backfill, verify, repair, reads'),
+    ('RU004', 'wrong isolation level', 'set_reporting_timezone, backfill_date, backfill, fold, repair'),
+    ('RU005', 'a second account in one transaction', 'backfill_date, backfill, repair'),
+    ('RU006', 'account is busy', 'backfill_date, backfill, repair'),
+    ('RU007', 'unknown account', 'reads'),
+    ('RU008', 'unknown name', 'set_write_mode, reads'),
+    ('RU009', 'missing argument', 'all functions'),
+    ('RU010', 'no such backfill run', 'cancel_backfill')
+$$;
+comment on function rollup.error_codes() is
+  'The SQLSTATEs raised by the functions of this schema. Example: select * from rollup.error_codes();';
+
+create or replace function rollup.require(p_function text, p_arguments jsonb)
+returns void
+language plpgsql immutable as $$
+declare
+  v_missing text;
+begin
+  select string_agg(key, ', ') into v_missing from jsonb_each(p_arguments) where value = 'null';
+  if v_missing is not null then
+    raise exception using
+      errcode = 'RU009',
+      message = format('rollup.%s needs a value for %s', p_function, v_missing),
+      hint = 'Pass a value that is not NULL.';
+  end if;
+end
+$$;
+comment on function rollup.require(text, jsonb) is
+  'Raises RU009 naming the function and those of its arguments that are NULL.';
+
+create or replace function rollup.require_read_committed(p_function text)
+returns void
+language plpgsql stable as $$
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using
+      errcode = 'RU004',
+      message = format('rollup.%s cannot run in a %s transaction', p_function, current_setting('transaction_isolation')),
+      hint = 'Run it in a read committed transaction: it must see what others have committed meanwhile.';
+  end if;
+end
+$$;
+comment on function rollup.require_read_committed(text) is 'Raises RU004 in a repeatable read or serializable transaction.';
+
+create or replace function rollup.require_finite(p_function text, p_from date, p_to date)
+returns void
+language plpgsql immutable as $$
+begin
+  if not coalesce(isfinite(p_from), true) or not coalesce(isfinite(p_to), true) then
+    raise exception using
+      errcode = 'RU003',
+      message = format('rollup.%s: the range from %s to %s is not finite', p_function, p_from, p_to),
+      hint = 'Pass NULL, or leave the argument out, for the beginning or the end of the history.';
+  end if;
+end
+$$;
+comment on function rollup.require_finite(text, date, date) is 'Raises RU003 for an infinite date.';
+
+create or replace function rollup.require_timezone(p_account_id int)
+returns void
+language plpgsql stable as $$
+begin
+  if not exists (
+    select from rollup.account_settings as s where s.account_id = p_account_id and s.reporting_timezone is not null
+  ) then
+    raise exception using
+      errcode = 'RU002',
+      message = format('account %s has no reporting time zone', p_account_id),
+      hint = format('Set one first: select rollup.set_reporting_timezone(%s, ''America/New_York'');', p_account_id);
+  end if;
+end
+$$;
+comment on function rollup.require_timezone(int) is 'Raises RU002 for an account without a reporting time zone.';
+
+create or replace function rollup.require_ordered(p_function text, p_from date, p_to date)
+returns void
+language plpgsql immutable as $$
+begin
+  if p_from > p_to then
+    raise exception using
+      errcode = 'RU003',
+      message = format('rollup.%s: the range from %s to %s is reversed', p_function, p_from, p_to),
+      hint = 'Pass the earlier date first; both are inclusive.';
+  end if;
+end
+$$;
+comment on function rollup.require_ordered(text, date, date) is 'Raises RU003 if the first date comes after the second.';

@@ -1,0 +1,60 @@
+-- How an event is turned into deltas: its day, its value, what is remembered of its conversation.
+
+create or replace function rollup.local_date(p_created_at timestamp, p_timezone text)
+returns date
+language sql immutable parallel safe as $$
+  select case
+    -- Beyond this a shift of the clock leaves the range of timestamps; such a day needs no zone.
+    when p_created_at between timestamp '4713-02-01 BC' and timestamp '294276-12-01'
+      then (p_created_at at time zone 'UTC' at time zone p_timezone)::date
+    else p_created_at::date
+  end
+$$;
+comment on function rollup.local_date(timestamp, text) is
+  'The day of an event. p_created_at: UTC; p_timezone: IANA name. The one definition of a day: always bucket with it, never '
+  'compare with midnights, for clocks go back over midnight in some zones. '
+  'Example: rollup.local_date(''2026-02-12 04:00'', ''America/New_York'') is 2026-02-11.';
+
+create or replace function rollup.microseconds(p_seconds double precision)
+returns bigint
+language sql immutable parallel safe as $$
+  select case when abs(p_seconds) < 9.2e12::double precision then round(p_seconds * 1e6::double precision)::bigint else 0 end
+$$;
+comment on function rollup.microseconds(double precision) is
+  'The value of an event in whole microseconds, which add up exactly in any order; 0 for NULL, NaN, infinities and what does not fit.';
+
+create or replace function rollup.seconds(p_microseconds numeric)
+returns numeric
+language sql immutable parallel safe as $$
+  select trim_scale(p_microseconds * 0.000001)
+$$;
+comment on function rollup.seconds(numeric) is 'Microseconds as seconds, without trailing zeros.';
+
+create or replace function rollup.event_deltas(
+  p_account_id int, p_generation bigint, p_timezone text, p_from date, p_to date
+)
+returns setof rollup.deltas
+language sql stable parallel safe as $$
+  select
+    p_account_id,
+    p_generation,
+    rollup.local_date(e.created_at, p_timezone),
+    e.name::text,
+    e.user_id::bigint,
+    e.inbox_id::bigint,
+    case when rollup.distinct_event(e.name) is not null then e.conversation_id::bigint end,
+    count(*),
+    rollup.seconds(sum(rollup.microseconds(e.value))),
+    rollup.seconds(sum(rollup.microseconds(e.value_in_business_hours))),
+    false
+  from public.reporting_events as e
+  where e.account_id = p_account_id
+    and e.name = any (rollup.event_names())
+    -- A local day lies within a day of the same UTC date; the bucket decides.
+    and e.created_at >= p_from - 1
+    and e.created_at <= p_to + 2
+    and rollup.local_date(e.created_at, p_timezone) between p_from and p_to
+  group by 3, 4, 5, 6, 7
+$$;
+comment on function rollup.event_deltas(int, bigint, text, date, date) is
+  'The deltas of all raw events of an account''s days p_from to p_to (inclusive, infinite: open).';

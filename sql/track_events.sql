@@ -1,0 +1,175 @@
+-- The write path: every statement of the host on reporting_events becomes deltas, applied at once under the account's
+-- try-lock or appended for fold(). It never waits, and it never fails the host's statement.
+
+create or replace function rollup.track_events()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+-- One trigger for each transition table, which is always called events. tg_argv[0]: 1 for new rows, -1 for old ones.
+declare
+  v_sign int;
+  v_budget int;
+  v_lockable int;
+  v_event record;
+  v_current record;
+  v_locked int[];
+  v_apply rollup.deltas[];
+  v_append rollup.deltas[];
+  v_error text;
+begin
+  begin
+    v_sign := tg_argv[0];
+    -- What this transaction may still lock (the lock table is the whole server's) and write in subtransactions (more than 64
+    -- of them slow readers down). Kept as a text, a letter each: savepoints roll it back, and no cast of it can fail.
+    v_budget := 40 - length(coalesce(current_setting('rollup.used', true), ''));
+    v_lockable := case current_setting('transaction_isolation') when 'read committed' then v_budget else 0 end;
+
+    select
+      e.account_id, e.name, e.user_id, e.inbox_id, e.conversation_id, e.created_at, e.value, e.value_in_business_hours,
+      s.generation, s.timezone, s.inline, exists (select from events offset 1) as several
+    into v_event
+    from events as e
+    left join lateral rollup.writer_settings(e.account_id) as s on true
+    limit 1;
+
+    if v_event.several then
+      if v_lockable > 0 then
+        v_locked := array(
+          select candidate.account_id
+          from (
+            select s.account_id
+            from (select distinct e.account_id from events as e where e.name = any (rollup.event_names())) as touched
+            cross join lateral rollup.writer_settings(touched.account_id) as s
+            where s.inline
+            limit v_lockable
+          ) as candidate
+          where rollup.try_lock_account(candidate.account_id)
+        );
+      end if;
+      -- Settings read before the lock may be of an old zone.
+      with setting as materialized (
+        select s.*
+        from (select distinct e.account_id from events as e) as touched
+        cross join lateral rollup.writer_settings(touched.account_id) as s
+      ),
+      total as (
+        select
+          s.account_id, rollup.local_date(e.created_at, s.timezone) as date, e.name, e.user_id, e.inbox_id,
+          case when rollup.distinct_event(e.name) is not null then e.conversation_id end as conversation_id,
+          v_sign * count(*) as count,
+          rollup.seconds(v_sign * sum(rollup.microseconds(e.value))) as sum_value,
+          rollup.seconds(v_sign * sum(rollup.microseconds(e.value_in_business_hours))) as sum_value_business_hours
+        from events as e
+        join setting as s on s.account_id = e.account_id
+        where e.name = any (rollup.event_names())
+        group by 1, 2, 3, 4, 5, 6
+      ),
+      delta as (
+        select
+          s.current and s.account_id = any (v_locked) as applicable,
+          (
+            t.account_id, s.generation, t.date, t.name, t.user_id, t.inbox_id, t.conversation_id,
+            t.count, t.sum_value, t.sum_value_business_hours, tg_op = 'DELETE'
+          )::rollup.deltas as delta
+        from total as t
+        join setting as s on s.account_id = t.account_id
+      )
+      select array_agg(d.delta) filter (where d.applicable), array_agg(d.delta) filter (where d.applicable is not true)
+      into v_apply, v_append
+      from delta as d;
+    elsif v_event.timezone is not null and v_event.name = any (rollup.event_names()) then
+      -- The short path: one event.
+      if v_event.inline and v_lockable > 0 and rollup.try_lock_account(v_event.account_id::int) then
+        v_locked := array[v_event.account_id];
+        select s.generation, s.timezone, s.current into v_current from rollup.writer_settings(v_event.account_id) as s;
+        v_event.generation := v_current.generation;
+        v_event.timezone := v_current.timezone;
+      end if;
+      if v_event.timezone is not null then
+        v_append := array[(
+          v_event.account_id, v_event.generation, rollup.local_date(v_event.created_at, v_event.timezone), v_event.name,
+          v_event.user_id, v_event.inbox_id,
+          case when rollup.distinct_event(v_event.name) is not null then v_event.conversation_id end,
+          v_sign,
+          rollup.seconds(v_sign * rollup.microseconds(v_event.value)),
+          rollup.seconds(v_sign * rollup.microseconds(v_event.value_in_business_hours)),
+          tg_op = 'DELETE'
+        )::rollup.deltas];
+        if v_locked is not null and v_current.current then
+          v_apply := v_append;
+          v_append := null;
+        end if;
+      end if;
+    end if;
+
+    if v_budget > 0 and (v_apply is not null or v_append is not null) then
+      perform set_config(
+        'rollup.used',
+        coalesce(current_setting('rollup.used', true), '') || repeat('x', greatest(1, coalesce(cardinality(v_locked), 0))),
+        true
+      );
+      if v_append is not null then
+        insert into rollup.deltas select d.* from unnest(v_append) as d;
+        v_append := null;
+      end if;
+      if cardinality(v_locked) = 1 then
+        perform rollup.apply(v_locked[1], v_apply);
+      elsif v_apply is not null then
+        perform rollup.apply(a.account_id, a.deltas)
+        from (select d.account_id, array_agg(d) as deltas from unnest(v_apply) as d group by 1) as a;
+      end if;
+    end if;
+  exception when others then
+    v_append := null;
+    v_error := format('%s (SQLSTATE %s)', sqlerrm, sqlstate);
+    raise warning 'rollup: % on reporting_events could not be added to the rollups: %', lower(tg_op), v_error
+      using hint = 'The days concerned are read from raw events until the worker, rollup.repair or rollup.backfill rebuilds them.';
+    begin
+      insert into rollup.dirty_marks (account_id, date, marked_at, reason)
+      select distinct s.account_id, rollup.local_date(e.created_at, s.timezone), now(), v_error
+      from events as e
+      cross join lateral rollup.writer_settings(e.account_id) as s
+      where e.name = any (rollup.event_names());
+    exception when others then
+      begin
+        -- The date itself may be what failed.
+        insert into rollup.dirty_marks (account_id, date, marked_at, reason)
+        select distinct s.account_id, null::date, now(), v_error
+        from events as e
+        cross join lateral rollup.writer_settings(e.account_id) as s;
+      exception when others then
+        raise warning 'rollup: not even marked: %', sqlerrm
+          using hint = 'Run rollup.backfill for the accounts of this statement once the cause is gone.';
+      end;
+    end;
+  end;
+
+  if v_append is not null then
+    insert into rollup.deltas select d.* from unnest(v_append) as d;
+  end if;
+  return null;
+end
+$$;
+comment on function rollup.track_events() is
+  'Trigger function of reporting_events, for each statement. Applies the statement''s deltas under the account''s lock if it can be had '
+  'at once, and appends them otherwise. Its errors become warnings and dirty marks.';
+
+create or replace function rollup.track_truncate()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  begin
+    insert into rollup.dirty_marks (account_id, date, marked_at, reason)
+    select s.account_id, null, now(), 'truncate'
+    from rollup.account_settings as s
+    where s.reporting_timezone is not null;
+  exception when others then
+    raise warning 'rollup: truncate of reporting_events could not be noted: %', sqlerrm
+      using hint = 'Run rollup.backfill for every account once the cause is gone.';
+  end;
+  return null;
+end
+$$;
+comment on function rollup.track_truncate() is
+  'Trigger function of reporting_events for truncate: marks all accounts with a zone as dirty and does nothing else.';

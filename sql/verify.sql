@@ -1,0 +1,193 @@
+-- Comparing what is kept with a recomputation from the raw events.
+
+create or replace function rollup.verify(p_account_id int, p_from date default null, p_to date default null)
+returns table (
+  structure text, date date, dimension_type text, dimension_id bigint, metric text,
+  expected_count bigint, actual_count bigint,
+  expected_sum_value numeric, actual_sum_value numeric,
+  expected_sum_value_business_hours numeric, actual_sum_value_business_hours numeric
+)
+language plpgsql stable
+set plan_cache_mode = force_custom_plan
+set jit = off
+set work_mem = '128MB' as $$
+begin
+  perform rollup.require('verify', jsonb_build_object('p_account_id', p_account_id));
+  perform rollup.require_finite('verify', p_from, p_to);
+  perform rollup.require_ordered('verify', p_from, p_to);
+  perform rollup.require_timezone(p_account_id);
+  return query
+    select d.* from rollup.differences(p_account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity')) as d;
+end
+$$;
+comment on function rollup.verify(int, date, date) is
+  'Recomputes the clean days of an account from its raw events, in one snapshot, and returns a row for each difference to what is kept, '
+  'pending deltas counted as applied; none when exact. p_from, p_to: account-local dates, inclusive, NULL: open. structure: rollup, '
+  'ledger (dimension_id is the conversation) or previous_date. Sums are seconds. Errors: RU002 no zone, RU003 reversed or infinite '
+  'dates. Example: select * from rollup.verify(1);';
+
+create or replace function rollup.differences(p_account_id int, p_from date, p_to date)
+returns table (
+  structure text, date date, dimension_type text, dimension_id bigint, metric text,
+  expected_count bigint, actual_count bigint,
+  expected_sum_value numeric, actual_sum_value numeric,
+  expected_sum_value_business_hours numeric, actual_sum_value_business_hours numeric
+)
+language sql stable as $$
+  with setting as materialized (
+    select
+      s.generation, s.reporting_timezone,
+      rollup.clean_days(s.account_id) * datemultirange(rollup.days(p_from, p_to)) as clean
+    from rollup.account_settings as s
+    where s.account_id = p_account_id
+  ),
+  event as materialized (
+    select
+      rollup.local_date(e.created_at, s.reporting_timezone) as date, e.name::text as event_name,
+      e.user_id::bigint, e.inbox_id::bigint, e.conversation_id::bigint,
+      count(*) as count,
+      sum(rollup.microseconds(e.value)) as sum_value,
+      sum(rollup.microseconds(e.value_in_business_hours)) as sum_value_business_hours
+    from setting as s
+    join public.reporting_events as e on e.account_id = p_account_id
+    where e.name = any (rollup.event_names())
+      and e.created_at >= p_from - 1
+      and e.created_at <= p_to + 2
+      and s.clean @> rollup.local_date(e.created_at, s.reporting_timezone)
+    group by 1, 2, 3, 4, 5
+  ),
+  expected_rollup as (
+    select
+      e.date, dim.dimension_type, dim.dimension_id, m.metric,
+      case when m.payload = 'distinct' then count(distinct e.conversation_id) else sum(e.count)::bigint end as count,
+      case when m.payload = 'duration' then rollup.seconds(sum(e.sum_value)) else 0 end as sum_value,
+      case when m.payload = 'duration' then rollup.seconds(sum(e.sum_value_business_hours)) else 0 end as sum_value_business_hours
+    from event as e
+    cross join lateral rollup.dimensions(p_account_id, e.user_id, e.inbox_id) as dim
+    join rollup.event_metric_list() as m on m.event_name = e.event_name
+    group by 1, 2, 3, 4, m.payload
+    having m.payload <> 'distinct' or count(e.conversation_id) > 0
+  ),
+  actual_rollup as (
+    select r.date, r.dimension_type, r.dimension_id, r.metric, r.count, r.sum_value, r.sum_value_business_hours
+    from rollup.daily_rollups as r
+    cross join setting as s
+    where r.account_id = p_account_id and s.clean @> r.date
+  ),
+  pending as materialized (
+    select array(
+      select d
+      from rollup.deltas as d
+      join setting as s on s.generation = d.generation
+      where d.account_id = p_account_id
+    ) as deltas
+  ),
+  kept_ledger as materialized (
+    select l.event_name, l.conversation_id, l.date, l.user_id, l.inbox_id, sum(l.count) as count
+    from (
+      select l.event_name, l.conversation_id, l.date, l.user_id, l.inbox_id, l.count
+      from rollup.ledger as l
+      where l.account_id = p_account_id
+        and exists (
+          select from rollup.account_coverage as c join setting as s on s.generation = c.generation
+          where c.account_id = p_account_id
+        )
+      union all
+      select rollup.distinct_event(d.event_name), d.conversation_id, d.date, d.user_id, d.inbox_id, d.count
+      from pending as p cross join lateral unnest(p.deltas) as d
+      where d.conversation_id is not null
+    ) as l
+    group by 1, 2, 3, 4, 5
+    having sum(l.count) <> 0
+  ),
+  expected_ledger as materialized (
+    select
+      rollup.distinct_event(e.event_name) as event_name, e.conversation_id, e.date, e.user_id, e.inbox_id, sum(e.count) as count
+    from event as e
+    where rollup.distinct_event(e.event_name) is not null and e.conversation_id is not null
+    group by 1, 2, 3, 4, 5
+  ),
+  -- Outside the clean days a sequence of dates is what the ledger says, for nothing is claimed of it.
+  expected_cell as (
+    select c.*
+    from setting as s
+    cross join lateral rollup.previous_date_cells(
+      p_account_id,
+      array(
+        select (p_account_id, l.event_name, l.conversation_id, l.date, l.count, l.user_id, l.inbox_id)::rollup.ledger
+        from (
+          select * from expected_ledger
+          union all
+          select l.* from kept_ledger as l where not s.clean @> l.date
+        ) as l
+      )
+    ) as c
+    where s.clean @> c.date
+  ),
+  kept_cell as (
+    select c.event_name, c.dimension_type::text, c.dimension_id, c.date, c.previous_date, sum(c.count) as count
+    from (
+      select p.* from rollup.previous_dates as p where p.account_id = p_account_id
+      union all
+      select x.* from pending as p cross join lateral rollup.previous_date_changes(p_account_id, p.deltas) as x
+    ) as c
+    cross join setting as s
+    where s.clean @> c.date
+    group by 1, 2, 3, 4, 5
+    having sum(c.count) <> 0
+  )
+  select
+    'rollup', date, dimension_type, dimension_id, metric,
+    e.count, a.count, e.sum_value, a.sum_value, e.sum_value_business_hours, a.sum_value_business_hours
+  from expected_rollup as e
+  full join actual_rollup as a using (date, dimension_type, dimension_id, metric)
+  where (e.count, e.sum_value, e.sum_value_business_hours) is distinct from (a.count, a.sum_value, a.sum_value_business_hours)
+
+  union all
+  select
+    'ledger', coalesce(e.date, a.date), 'conversation', coalesce(e.conversation_id, a.conversation_id),
+    coalesce(e.event_name, a.event_name)::text, e.count::bigint, a.count::bigint, null, null, null, null
+  from expected_ledger as e
+  full join (select l.* from kept_ledger as l cross join setting as s where s.clean @> l.date) as a
+    on (e.event_name, e.conversation_id, e.date, coalesce(e.user_id, 0), coalesce(e.inbox_id, 0))
+     = (a.event_name, a.conversation_id, a.date, coalesce(a.user_id, 0), coalesce(a.inbox_id, 0))
+    and (e.user_id is null) = (a.user_id is null) and (e.inbox_id is null) = (a.inbox_id is null)
+  where e.count is distinct from a.count
+
+  union all
+  select
+    'previous_date', date, dimension_type, dimension_id, event_name::text,
+    e.count, a.count::bigint, null, null, null, null
+  from expected_cell as e
+  full join kept_cell as a using (event_name, dimension_type, dimension_id, date, previous_date)
+  where e.count is distinct from a.count
+  order by 1, 2, 3, 4, 5
+$$;
+comment on function rollup.differences(int, date, date) is
+  'What verify returns, without its checks.';
+
+create or replace function rollup.repair(p_account_id int, p_from date default null, p_to date default null)
+returns setof date
+language plpgsql volatile as $$
+declare
+  v_date date;
+begin
+  perform rollup.require('repair', jsonb_build_object('p_account_id', p_account_id));
+  for v_date in
+    select v.date from rollup.verify(p_account_id, p_from, p_to) as v
+    union
+    select m.date
+    from rollup.dirty_marks as m
+    where m.account_id = p_account_id
+      and m.date between coalesce(p_from, '-infinity') and coalesce(p_to, 'infinity')
+      and isfinite(m.date)
+    order by 1
+  loop
+    perform rollup.backfill_date(p_account_id, v_date);
+    return next v_date;
+  end loop;
+end
+$$;
+comment on function rollup.repair(int, date, date) is
+  'Rebuilds the days of an account that differ from the raw events or are dirty, in one transaction, and returns them. '
+  'Errors as in rollup.verify and rollup.backfill. Example: select rollup.repair(1);';
