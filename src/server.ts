@@ -43,10 +43,9 @@ export interface Server {
   release(options?: { stop?: boolean }): Promise<"stopped" | "left running">;
 }
 
-export interface AcquireOptions {
+export interface AcquireOptions extends ClusterOptions {
   /** The database to use; made when it does not exist. Of the embedded server only. */
   database?: string;
-  log?: (line: string) => void;
 }
 
 /** The database named by the configuration, or the embedded server, started if it is not running. */
@@ -127,7 +126,7 @@ export async function prepareCluster(
   const data = join(folder, "data");
   const binaries = await usableBinaries(packaged, runAs);
   const cluster = { binaries, folder, data, runAs, settings: options.settings ?? {} };
-  if (!(await dataVersion(cluster))) await initialise(cluster, options.log);
+  await hasData(cluster);
   return cluster;
 }
 
@@ -240,19 +239,24 @@ async function temporaryFolder(name: string, runAs: Identity | undefined): Promi
   for (const base of [tmpdir(), "/tmp", "/var/tmp"]) {
     if (runAs !== undefined && !(await canEnter(base, runAs))) continue;
     const folder = join(base, `reporting-rollup-${process.getuid?.() ?? "user"}-${name}`);
-    await makeFolder(folder);
-    const found = await lstat(folder);
-    const ours = process.getuid === undefined || found.uid === process.getuid();
-    if (found.isDirectory() && ours && (process.platform === "win32" || !(found.mode & 0o022))) {
-      return folder;
+    await mkdir(folder, { mode: 0o755 }).catch(() => {});
+    if (!(await isOurs(folder))) {
+      throw new UserError(`The folder ${folder} was made by somebody else.`, {
+        hint: "Remove it, or set REPORTING_ROLLUP_DATA to another folder.",
+      });
     }
-    throw new UserError(`The folder ${folder} was made by somebody else.`, {
-      hint: "Remove it, or set REPORTING_ROLLUP_DATA to another folder.",
-    });
+    await makeFolder(folder);
+    return folder;
   }
   throw new UserError("No temporary folder can be entered by the user that runs the server.", {
     hint: "Set REPORTING_ROLLUP_DATA to a folder it can enter, or DATABASE_URL to a PostgreSQL server.",
   });
+}
+
+async function isOurs(folder: string): Promise<boolean> {
+  const found = await lstat(folder).catch(() => undefined);
+  if (!found?.isDirectory()) return false;
+  return process.getuid === undefined || (found.uid === process.getuid() && !(found.mode & 0o022));
 }
 
 function isRoot(): boolean {
@@ -290,7 +294,7 @@ async function canEnter(folder: string, runAs: Identity): Promise<boolean> {
 }
 
 /** False when there is no data yet; throws when it is another version's, or another user's. */
-async function dataVersion({ binaries, data }: Cluster): Promise<boolean> {
+async function hasData({ binaries, data }: Cluster): Promise<boolean> {
   const version = await readFile(join(data, "PG_VERSION"), "utf8").catch((error) => {
     if (errorCode(error) === "ENOENT") return undefined;
     throw new UserError(`The data folder ${data} belongs to another user.`, {
@@ -309,10 +313,9 @@ async function dataVersion({ binaries, data }: Cluster): Promise<boolean> {
   );
 }
 
-/** initdb beside the final place, then a rename: an interrupted or a second one does no harm. */
-async function initialise(cluster: Cluster, log?: (line: string) => void): Promise<void> {
-  log?.(`Making a PostgreSQL ${cluster.binaries.major} data folder in ${cluster.data}`);
-  const fresh = join(cluster.folder, `data.${process.pid}`);
+/** initdb beside the final place, then a rename: an interrupted one does no harm. */
+async function initialise(cluster: Cluster): Promise<void> {
+  const fresh = `${cluster.data}.new`;
   const password = randomBytes(24).toString("hex");
   await rm(fresh, { recursive: true, force: true });
   await mkdir(fresh, { mode: 0o700 });
@@ -336,9 +339,7 @@ async function initialise(cluster: Cluster, log?: (line: string) => void): Promi
     const file = await open(join(fresh, "postgresql.conf"), "a");
     await file.appendFile(`\ninclude_if_exists '${ownSettings}'\n`);
     await file.close();
-    await rename(fresh, cluster.data).catch((error) => {
-      if (!existsSync(join(cluster.data, "PG_VERSION"))) throw error;
-    });
+    await rename(fresh, cluster.data);
   } finally {
     await rm(secret, { force: true });
     await rm(fresh, { recursive: true, force: true });
@@ -356,10 +357,15 @@ const patience = 120_000;
 
 /** The port of the running server, or undefined when none runs on this data. */
 export async function runningPort(cluster: Cluster): Promise<number | undefined> {
-  const lines = (await lockFile(cluster))?.split("\n");
-  const [pid, , , port] = lines ?? [];
-  if (!pid || !port || !(await servesData(Number(pid), cluster.data))) return undefined;
-  return Number(port);
+  if ((await postmasterPid(cluster)) === undefined) return undefined;
+  const port = (await lockFile(cluster))?.split("\n")[3];
+  return port ? Number(port) : undefined;
+}
+
+/** The process id of the running server, or undefined when none runs on this data. */
+async function postmasterPid(cluster: Cluster): Promise<number | undefined> {
+  const pid = Number((await lockFile(cluster))?.split("\n")[0] ?? 0);
+  return pid > 0 && (await servesData(pid, cluster.data)) ? pid : undefined;
 }
 
 async function lockFile({ data }: Cluster): Promise<string | undefined> {
@@ -386,8 +392,9 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Starts the server; to be called when none is running on this data. Returns its port. */
+/** Starts the server, making its data folder first if need be. To be called when none runs on it. Returns the port. */
 export async function startServer(cluster: Cluster): Promise<number> {
+  if (!(await hasData(cluster))) await initialise(cluster);
   const log = join(cluster.data, "server.log");
   for (let attempt = 1; ; attempt++) {
     await disownLockFile(cluster);
@@ -418,14 +425,21 @@ function startFailure(story: string, log: string): UserError {
 
 /** Stops the server, ending its connections. */
 export async function stopServer(cluster: Cluster): Promise<void> {
-  const { code, output } = await run(
+  const stopping = await postmasterPid(cluster);
+  if (stopping === undefined) return;
+  const { output } = await run(
     program(cluster.binaries, "pg_ctl"),
-    ["stop", "-w", "-m", "fast", "-t", String(patience / 1000), "-D", cluster.data],
+    ["stop", "-W", "-m", "fast", "-D", cluster.data],
     cluster.runAs,
     { cwd: cluster.folder },
   );
-  if (code !== 0 && (await runningPort(cluster)) !== undefined) {
-    throw new UserError(`The embedded server does not stop: ${output.trim()}`);
+  // pg_ctl's own waiting would go on when somebody starts the server anew at once.
+  const deadline = Date.now() + patience;
+  while ((await postmasterPid(cluster)) === stopping) {
+    if (Date.now() > deadline) {
+      throw new UserError(`The embedded server does not stop: ${output.trim()}`);
+    }
+    await sleep(20);
   }
 }
 
