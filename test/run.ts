@@ -171,8 +171,14 @@ async function runFile(file: string, running: Running): Promise<Outcome> {
   const verdict = outcome.failed > 0 ? "FAIL" : "ok  ";
   console.log(`${verdict} ${major} ${relative(root, path)} ${summary(outcome)} (${seconds} s)`);
   for (const problem of problems) console.log(`     ${problem}`);
-  if (outcome.failed > 0) console.log(result.output);
+  if (outcome.failed > 0) console.log(abridged(result.output));
   return outcome;
+}
+
+function abridged(output: string): string {
+  const half = 10_000;
+  if (output.length <= 2 * half) return output;
+  return `${output.slice(0, half)}\n[…]\n${output.slice(-half)}`;
 }
 
 interface Result {
