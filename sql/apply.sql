@@ -58,7 +58,7 @@ create or replace function rollup.previous_date_changes(p_account_id int, p_delt
 returns setof rollup.previous_dates
 language sql stable parallel safe as $$
   with change as (
-    select rollup.distinct_event(d.event_name) as event_name, d.conversation_id, d.date, d.count, d.user_id, d.inbox_id
+    select rollup.to_distinct_event(d.event_name) as event_name, d.conversation_id, d.date, d.count, d.user_id, d.inbox_id
     from unnest(p_deltas) as d
     where d.conversation_id is not null
   ),
@@ -157,7 +157,7 @@ begin
 
     with changed as (
       insert into rollup.ledger as l (account_id, event_name, conversation_id, date, user_id, inbox_id, count)
-      select p_account_id, rollup.distinct_event(d.event_name), d.conversation_id, d.date, d.user_id, d.inbox_id, sum(d.count)
+      select p_account_id, rollup.to_distinct_event(d.event_name), d.conversation_id, d.date, d.user_id, d.inbox_id, sum(d.count)
       from unnest(p_deltas) as d
       where d.conversation_id is not null
       group by 2, 3, 4, 5, 6
@@ -169,7 +169,7 @@ begin
     select bool_or(count = 0) into v_empty from changed;
     if v_empty then
       delete from rollup.ledger as l
-      using (select distinct rollup.distinct_event(d.event_name) as event_name, d.conversation_id from unnest(p_deltas) as d) as touched
+      using (select distinct rollup.to_distinct_event(d.event_name) as event_name, d.conversation_id from unnest(p_deltas) as d) as touched
       where l.account_id = p_account_id
         and l.event_name = touched.event_name
         and l.conversation_id = touched.conversation_id

@@ -1,96 +1,5 @@
 -- Rebuilding days from the raw events: gather in one snapshot, replace, claim.
 
-create or replace function rollup.rebuild(
-  p_account_id int, p_from date, p_to date,
-  out rows_written bigint, out events bigint, out claimed boolean
-)
-language plpgsql volatile
--- Below deadlock_timeout: if the host's table is locked by someone who waits for us, it is we who give up.
-set lock_timeout = '300ms'
--- Bulk work whose size no cached plan can know.
-set plan_cache_mode = force_custom_plan
-set jit = off
-set work_mem = '128MB' as $$
-declare
-  v_settings rollup.account_settings;
-  v_coverage rollup.account_coverage;
-  v_old_snapshots_gone boolean;
-  v_older_running boolean;
-  v_deltas rollup.deltas[];
-  v_pending tid[];
-  v_marks tid[];
-  v_later rollup.previous_dates[];
-  v_cells rollup.previous_dates[];
-begin
-  v_settings := rollup.adopt_generation(p_account_id);
-  select * into v_coverage from rollup.account_coverage as c where c.account_id = p_account_id;
-  v_old_snapshots_gone := v_coverage.barrier_passed or coalesce(rollup.old_snapshots_gone(v_coverage.barrier), false);
-
-  -- One snapshot for events, deltas and marks: a writer's event and its delta become visible together. Under the lock nobody
-  -- else removes deltas, and nobody ever updates one, so their ctids hold.
-  select
-    array(
-      select d
-      from rollup.event_deltas(
-        p_account_id, v_settings.generation, v_settings.reporting_timezone, p_from, p_to
-      ) as d
-    ),
-    array(
-      select d.ctid from rollup.deltas as d
-      where d.account_id = p_account_id
-        and (d.date between p_from and p_to or d.generation < v_settings.generation)
-    ),
-    array(
-      select m.ctid from rollup.dirty_marks as m
-      where m.account_id = p_account_id and m.date between p_from and p_to
-    ),
-    rollup.older_running(v_coverage.barrier)
-  into v_deltas, v_pending, v_marks, v_older_running;
-
-  delete from rollup.deltas as d where d.ctid = any (v_pending);
-  delete from rollup.dirty_marks as m where m.ctid = any (v_marks);
-
-  v_later := rollup.later_previous_date_changes(p_account_id, p_from, p_to, v_deltas);
-
-  delete from rollup.ledger as l where l.account_id = p_account_id and l.date between p_from and p_to;
-  insert into rollup.ledger (account_id, event_name, conversation_id, date, count, user_id, inbox_id)
-  select p_account_id, rollup.distinct_event(d.event_name), d.conversation_id, d.date, d.count, d.user_id, d.inbox_id
-  from unnest(v_deltas) as d
-  where d.conversation_id is not null
-  order by 2, 3, 4, 6, 7;
-
-  v_cells := array(select c from rollup.stored_previous_date_cells(p_account_id, p_from, p_to) as c);
-  delete from rollup.previous_dates as p where p.account_id = p_account_id and p.date between p_from and p_to;
-  perform rollup.apply_previous_dates(p_account_id, v_cells || v_later);
-
-  delete from rollup.reporting_events_rollups as r
-  using rollup.dimensions(p_account_id, 0, 0) as dim, rollup.event_metric_list() as m
-  where r.account_id = p_account_id
-    and r.dimension_type = dim.dimension_type
-    and r.metric = m.metric
-    and r.date between p_from and p_to;
-  insert into rollup.reporting_events_rollups
-    (account_id, date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours, updated_at)
-  select
-    p_account_id, c.date, c.dimension_type, c.dimension_id, c.metric,
-    c.count, trim_scale(c.sum_value), trim_scale(c.sum_value_business_hours), now()
-  from rollup.rollup_changes(p_account_id, v_deltas, v_cells) as c
-  order by c.dimension_type, c.metric, c.date, c.dimension_id;
-  get diagnostics rows_written = row_count;
-
-  events := (select coalesce(sum(d.count), 0) from unnest(v_deltas) as d);
-  claimed := v_old_snapshots_gone and not v_older_running;
-  if claimed then
-    update rollup.account_coverage as c
-    set covered = c.covered + datemultirange(rollup.days(p_from, p_to)), barrier_passed = true
-    where c.account_id = p_account_id and c.generation = v_settings.generation;
-  end if;
-end
-$$;
-comment on function rollup.rebuild(int, date, date) is
-  'Under the account''s lock: replaces the rollups, ledger and previous dates of the days p_from to p_to (inclusive; infinite: '
-  'open) by what the raw events say, and claims the days as covered unless older transactions are still under way.';
-
 create or replace function rollup.days(p_from date, p_to date)
 returns daterange
 language sql immutable parallel safe as $$
@@ -121,7 +30,7 @@ begin
       from rollup.ledger as l
       where l.account_id = p_account_id and l.date between p_from and p_to
     ) as c
-    where (rollup.distinct_event(c.event_name), c.conversation_id) in (
+    where (rollup.to_distinct_event(c.event_name), c.conversation_id) in (
       select l.event_name, l.conversation_id from rollup.ledger as l where l.account_id = p_account_id and l.date > p_to
     )
   );
@@ -158,6 +67,98 @@ language sql stable as $$
 $$;
 comment on function rollup.stored_previous_date_cells(int, date, date) is
   'The cells dated p_from to p_to that follow from the ledger.';
+
+create or replace function rollup.rebuild(
+  p_account_id int, p_from date, p_to date,
+  out rows_written bigint, out events bigint, out claimed boolean
+)
+language plpgsql volatile
+-- Below deadlock_timeout: if the host's table is locked by someone who waits for us, it is we who give up.
+set lock_timeout = '300ms'
+-- Bulk work whose size no cached plan can know.
+set plan_cache_mode = force_custom_plan
+set jit = off
+set work_mem = '128MB' as $$
+declare
+  v_settings rollup.account_settings;
+  v_coverage rollup.account_coverage;
+  v_old_snapshots_gone boolean;
+  v_older_running boolean;
+  v_deltas rollup.deltas[];
+  v_pending tid[];
+  v_marks tid[];
+  v_later rollup.previous_dates[];
+  v_cells rollup.previous_dates[];
+begin
+  v_settings := rollup.adopt_generation(p_account_id);
+  -- For update: migrate, finding a trigger missing, clears coverage after we have claimed, not before.
+  select * into v_coverage from rollup.account_coverage as c where c.account_id = p_account_id for no key update;
+  v_old_snapshots_gone := v_coverage.barrier_passed or rollup.old_snapshots_gone(v_coverage.barrier);
+
+  -- One snapshot for events, deltas and marks: a writer's event and its delta become visible together. Under the lock nobody
+  -- else removes deltas, and nobody ever updates one, so their ctids hold.
+  select
+    array(
+      select d
+      from rollup.event_deltas(
+        p_account_id, v_settings.generation, v_settings.reporting_timezone, p_from, p_to
+      ) as d
+    ),
+    array(
+      select d.ctid from rollup.deltas as d
+      where d.account_id = p_account_id
+        and (d.date between p_from and p_to or d.generation < v_settings.generation)
+    ),
+    array(
+      select m.ctid from rollup.dirty_marks as m
+      where m.account_id = p_account_id and m.date between p_from and p_to
+    ),
+    rollup.older_running(v_coverage.barrier)
+  into v_deltas, v_pending, v_marks, v_older_running;
+
+  delete from rollup.deltas as d where d.ctid = any (v_pending);
+  delete from rollup.dirty_marks as m where m.ctid = any (v_marks);
+
+  v_later := rollup.later_previous_date_changes(p_account_id, p_from, p_to, v_deltas);
+
+  delete from rollup.ledger as l where l.account_id = p_account_id and l.date between p_from and p_to;
+  insert into rollup.ledger (account_id, event_name, conversation_id, date, count, user_id, inbox_id)
+  select p_account_id, rollup.to_distinct_event(d.event_name), d.conversation_id, d.date, d.count, d.user_id, d.inbox_id
+  from unnest(v_deltas) as d
+  where d.conversation_id is not null
+  order by 2, 3, 4, 6, 7;
+
+  v_cells := array(select c from rollup.stored_previous_date_cells(p_account_id, p_from, p_to) as c);
+  delete from rollup.previous_dates as p where p.account_id = p_account_id and p.date between p_from and p_to;
+  perform rollup.apply_previous_dates(p_account_id, v_cells || v_later);
+
+  delete from rollup.reporting_events_rollups as r
+  using rollup.dimensions(p_account_id, 0, 0) as dim, rollup.event_metric_list() as m
+  where r.account_id = p_account_id
+    and r.dimension_type = dim.dimension_type
+    and r.metric = m.metric
+    and r.date between p_from and p_to;
+  insert into rollup.reporting_events_rollups
+    (account_id, date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours, updated_at)
+  select
+    p_account_id, c.date, c.dimension_type, c.dimension_id, c.metric,
+    c.count, trim_scale(c.sum_value), trim_scale(c.sum_value_business_hours), now()
+  from rollup.rollup_changes(p_account_id, v_deltas, v_cells) as c
+  order by c.dimension_type, c.metric, c.date, c.dimension_id;
+  get diagnostics rows_written = row_count;
+
+  events := (select coalesce(sum(d.count), 0) from unnest(v_deltas) as d);
+  claimed := v_coverage.barrier_passed or v_old_snapshots_gone and not v_older_running;
+  if claimed then
+    update rollup.account_coverage as c
+    set covered = c.covered + datemultirange(rollup.days(p_from, p_to)), barrier_passed = true
+    where c.account_id = p_account_id and c.generation = v_settings.generation;
+  end if;
+end
+$$;
+comment on function rollup.rebuild(int, date, date) is
+  'Under the account''s lock: replaces the rollups, ledger and previous dates of the days p_from to p_to (inclusive; infinite: '
+  'open) by what the raw events say, and claims the days as covered unless older transactions are still under way.';
 
 create or replace function rollup.plan_chunks(p_account_id int, p_from date, p_to date, p_max_events bigint)
 returns table (chunk int, from_date date, to_date date, events bigint)
@@ -225,6 +226,18 @@ $$;
 comment on function rollup.begin_rebuild(text, int, date, date) is
   'Checks what every rebuild needs and takes the account''s lock. Errors: RU002, RU003, RU004, RU005, RU006.';
 
+create or replace function rollup.claim_later(p_account_id int, p_from date, p_to date)
+returns void
+language plpgsql volatile as $$
+begin
+  perform rollup.enqueue_backfill(p_account_id, nullif(p_from, '-infinity'), nullif(p_to, 'infinity'));
+  raise notice 'account %: rebuilt, but transactions older than its time zone are still under way', p_account_id
+    using hint = 'Until they end the days are read from raw events. A backfill is queued for the worker; or run it again later.';
+end
+$$;
+comment on function rollup.claim_later(int, date, date) is
+  'Tells that a rebuilt range could not be claimed yet, and queues it for the worker.';
+
 create or replace function rollup.backfill(p_account_id int, p_from date default null, p_to date default null)
 returns bigint
 language plpgsql volatile as $$
@@ -273,15 +286,3 @@ $$;
 comment on function rollup.backfill_date(int, date) is
   'Rebuilds one account-local day from the raw events, atomically, and returns the number of rows of reporting_events_rollups written. '
   'Errors as in rollup.backfill. Example: select rollup.backfill_date(1, ''2026-02-11'');';
-
-create or replace function rollup.claim_later(p_account_id int, p_from date, p_to date)
-returns void
-language plpgsql volatile as $$
-begin
-  perform rollup.enqueue_backfill(p_account_id, nullif(p_from, '-infinity'), nullif(p_to, 'infinity'));
-  raise notice 'account %: rebuilt, but transactions older than its time zone are still under way', p_account_id
-    using hint = 'Until they end the days are read from raw events. A backfill is queued for the worker; or run it again later.';
-end
-$$;
-comment on function rollup.claim_later(int, date, date) is
-  'Tells that a rebuilt range could not be claimed yet, and queues it for the worker.';

@@ -92,6 +92,9 @@ create or replace function rollup.old_snapshots_gone(p_barrier xid8)
 returns boolean
 language plpgsql volatile as $$
 begin
+  if p_barrier is null then
+    return false;
+  end if;
   if p_barrier > pg_snapshot_xmax(pg_current_snapshot()) then
     return true;
   end if;
@@ -101,24 +104,21 @@ begin
     from pg_stat_activity as a
     where a.datid = (select d.oid from pg_database as d where d.datname = current_database())
       and a.pid <> pg_backend_pid()
-      and (
-        age(a.backend_xmin) > age(p_barrier::xid) and a.backend_type <> 'autovacuum worker'
-        -- A session that we may not look into counts as old: its details are hidden without pg_read_all_stats.
-        or a.backend_type is null
-      )
+      and age(a.backend_xmin) > age(p_barrier::xid)
+      and a.backend_type is distinct from 'autovacuum worker'
   )
   -- A prepared transaction may carry the choices of an old snapshot, and shows no xmin.
   and not exists (select from pg_prepared_xacts as p where p.database = current_database());
 end
 $$;
 comment on function rollup.old_snapshots_gone(xid8) is
-  'Whether no transaction is left with a snapshot from before the barrier. Ask before the statement whose snapshot is to be trusted. '
+  'Whether no transaction is left with a snapshot from before the barrier; false while there is none. Ask before the statement whose snapshot is to be trusted. '
   'A barrier beyond the present transaction ids was restored from another server, and counts as passed.';
 
 create or replace function rollup.older_running(p_barrier xid8)
 returns boolean
 language sql stable as $$
-  select p_barrier <= pg_snapshot_xmax(pg_current_snapshot())
+  select p_barrier is null or p_barrier <= pg_snapshot_xmax(pg_current_snapshot())
     and exists (select from pg_snapshot_xip(pg_current_snapshot()) as running where running < p_barrier)
 $$;
 comment on function rollup.older_running(xid8) is

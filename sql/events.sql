@@ -42,7 +42,7 @@ language sql stable parallel safe as $$
     e.name::text,
     e.user_id::bigint,
     e.inbox_id::bigint,
-    case when rollup.distinct_event(e.name) is not null then e.conversation_id::bigint end,
+    case when rollup.to_distinct_event(e.name) is not null then e.conversation_id::bigint end,
     count(*),
     rollup.seconds(sum(rollup.microseconds(e.value))),
     rollup.seconds(sum(rollup.microseconds(e.value_in_business_hours))),

@@ -21,7 +21,7 @@ language sql immutable parallel safe as $$
 $$;
 comment on function rollup.event_names() is 'The names of the events that count towards a metric.';
 
-create or replace function rollup.distinct_event(p_event_name text)
+create or replace function rollup.to_distinct_event(p_event_name text)
 returns rollup.distinct_event
 language sql immutable parallel safe as $$
   select case p_event_name
@@ -29,7 +29,7 @@ language sql immutable parallel safe as $$
     when 'conversation_resolved' then 'conversation_resolved'::rollup.distinct_event
   end
 $$;
-comment on function rollup.distinct_event(text) is
+comment on function rollup.to_distinct_event(text) is
   'The event as the ledger names it, or NULL for an event whose conversations are not remembered.';
 
 create or replace function rollup.dimensions(p_account_id int, p_user_id bigint, p_inbox_id bigint)

@@ -55,7 +55,7 @@ begin
       total as (
         select
           s.account_id, rollup.local_date(e.created_at, s.timezone) as date, e.name, e.user_id, e.inbox_id,
-          case when rollup.distinct_event(e.name) is not null then e.conversation_id end as conversation_id,
+          case when rollup.to_distinct_event(e.name) is not null then e.conversation_id end as conversation_id,
           v_sign * count(*) as count,
           rollup.seconds(v_sign * sum(rollup.microseconds(e.value))) as sum_value,
           rollup.seconds(v_sign * sum(rollup.microseconds(e.value_in_business_hours))) as sum_value_business_hours
@@ -89,7 +89,7 @@ begin
         v_append := array[(
           v_event.account_id, v_event.generation, rollup.local_date(v_event.created_at, v_event.timezone), v_event.name,
           v_event.user_id, v_event.inbox_id,
-          case when rollup.distinct_event(v_event.name) is not null then v_event.conversation_id end,
+          case when rollup.to_distinct_event(v_event.name) is not null then v_event.conversation_id end,
           v_sign,
           rollup.seconds(v_sign * rollup.microseconds(v_event.value)),
           rollup.seconds(v_sign * rollup.microseconds(v_event.value_in_business_hours)),

@@ -1,31 +1,5 @@
 -- Comparing what is kept with a recomputation from the raw events.
 
-create or replace function rollup.verify(p_account_id int, p_from date default null, p_to date default null)
-returns table (
-  structure text, date date, dimension_type text, dimension_id bigint, metric text,
-  expected_count bigint, actual_count bigint,
-  expected_sum_value numeric, actual_sum_value numeric,
-  expected_sum_value_business_hours numeric, actual_sum_value_business_hours numeric
-)
-language plpgsql stable
-set plan_cache_mode = force_custom_plan
-set jit = off
-set work_mem = '128MB' as $$
-begin
-  perform rollup.require('verify', jsonb_build_object('p_account_id', p_account_id));
-  perform rollup.require_finite('verify', p_from, p_to);
-  perform rollup.require_ordered('verify', p_from, p_to);
-  perform rollup.require_timezone(p_account_id);
-  return query
-    select d.* from rollup.differences(p_account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity')) as d;
-end
-$$;
-comment on function rollup.verify(int, date, date) is
-  'Recomputes the clean days of an account from its raw events, in one snapshot, and returns a row for each difference to what is kept, '
-  'pending deltas counted as applied; none when exact. p_from, p_to: account-local dates, inclusive, NULL: open. structure: rollup, '
-  'ledger (dimension_id is the conversation) or previous_date. Sums are seconds. Errors: RU002 no zone, RU003 reversed or infinite '
-  'dates. Example: select * from rollup.verify(1);';
-
 create or replace function rollup.differences(p_account_id int, p_from date, p_to date)
 returns table (
   structure text, date date, dimension_type text, dimension_id bigint, metric text,
@@ -93,7 +67,7 @@ language sql stable as $$
           where c.account_id = p_account_id
         )
       union all
-      select rollup.distinct_event(d.event_name), d.conversation_id, d.date, d.user_id, d.inbox_id, d.count
+      select rollup.to_distinct_event(d.event_name), d.conversation_id, d.date, d.user_id, d.inbox_id, d.count
       from pending as p cross join lateral unnest(p.deltas) as d
       where d.conversation_id is not null
     ) as l
@@ -102,9 +76,9 @@ language sql stable as $$
   ),
   expected_ledger as materialized (
     select
-      rollup.distinct_event(e.event_name) as event_name, e.conversation_id, e.date, e.user_id, e.inbox_id, sum(e.count) as count
+      rollup.to_distinct_event(e.event_name) as event_name, e.conversation_id, e.date, e.user_id, e.inbox_id, sum(e.count) as count
     from event as e
-    where rollup.distinct_event(e.event_name) is not null and e.conversation_id is not null
+    where rollup.to_distinct_event(e.event_name) is not null and e.conversation_id is not null
     group by 1, 2, 3, 4, 5
   ),
   -- Outside the clean days a sequence of dates is what the ledger says, for nothing is claimed of it.
@@ -165,6 +139,32 @@ language sql stable as $$
 $$;
 comment on function rollup.differences(int, date, date) is
   'What verify returns, without its checks.';
+
+create or replace function rollup.verify(p_account_id int, p_from date default null, p_to date default null)
+returns table (
+  structure text, date date, dimension_type text, dimension_id bigint, metric text,
+  expected_count bigint, actual_count bigint,
+  expected_sum_value numeric, actual_sum_value numeric,
+  expected_sum_value_business_hours numeric, actual_sum_value_business_hours numeric
+)
+language plpgsql stable
+set plan_cache_mode = force_custom_plan
+set jit = off
+set work_mem = '128MB' as $$
+begin
+  perform rollup.require('verify', jsonb_build_object('p_account_id', p_account_id));
+  perform rollup.require_finite('verify', p_from, p_to);
+  perform rollup.require_ordered('verify', p_from, p_to);
+  perform rollup.require_timezone(p_account_id);
+  return query
+    select d.* from rollup.differences(p_account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity')) as d;
+end
+$$;
+comment on function rollup.verify(int, date, date) is
+  'Recomputes the clean days of an account from its raw events, in one snapshot, and returns a row for each difference to what is kept, '
+  'pending deltas counted as applied; none when exact. p_from, p_to: account-local dates, inclusive, NULL: open. structure: rollup, '
+  'ledger (dimension_id is the conversation) or previous_date. Sums are seconds. Errors: RU002 no zone, RU003 reversed or infinite '
+  'dates. Example: select * from rollup.verify(1);';
 
 create or replace function rollup.repair(p_account_id int, p_from date default null, p_to date default null)
 returns setof date

@@ -1,0 +1,199 @@
+-- What the worker, and whoever watches it, asks of the database beside the jobs themselves.
+
+create or replace function rollup.worker_lock_class()
+returns int
+language sql immutable parallel safe as $$
+  select 2003792491
+$$;
+comment on function rollup.worker_lock_class() is
+  'First half of the advisory locks (worker_lock_class(), hashtext(worker id)) that say a worker is alive; "work" in ASCII.';
+
+create or replace function rollup.worker_attends(p_worker_id text, p_pid int default null)
+returns boolean
+language sql volatile as $$
+  select exists (
+    select
+    from pg_locks as l
+    where l.locktype = 'advisory' and l.granted and l.objsubid = 2
+      and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+      and l.classid = rollup.worker_lock_class()::oid
+      and l.objid = (hashtext(p_worker_id)::bigint & 4294967295)::oid
+      and l.pid = coalesce(p_pid, l.pid)
+  )
+$$;
+comment on function rollup.worker_attends(text, int) is
+  'Whether a session (the one of p_pid) holds the lock that says a worker is alive.';
+
+create or replace function rollup.attend_worker(p_worker_id text)
+returns bigint
+language plpgsql volatile as $$
+declare
+  v_lost text[];
+begin
+  if not rollup.worker_attends(p_worker_id, pg_backend_pid()) then
+    perform pg_advisory_lock(rollup.worker_lock_class(), hashtext(p_worker_id));
+  end if;
+  select array_agg(l.locked_by) into v_lost
+  from (
+    select j.locked_by from rollup_worker._private_jobs as j where j.locked_by is not null
+    union
+    select q.locked_by from rollup_worker._private_job_queues as q where q.locked_by is not null
+  ) as l
+  where not rollup.worker_attends(l.locked_by);
+  if v_lost is not null then
+    perform rollup_worker.force_unlock_workers(v_lost);
+  end if;
+  return coalesce(cardinality(v_lost), 0);
+end
+$$;
+comment on function rollup.attend_worker(text) is
+  'Says, for as long as the session lives, that a worker is alive, and takes the jobs from those that are not: a killed worker leaves '
+  'its jobs locked, which graphile-worker itself would only notice after hours. Safe to repeat. Returns how many workers were gone.';
+
+create or replace function rollup.fail_plan_backfill(p_run_id bigint, p_sqlstate text, p_error text)
+returns text
+language sql volatile as $$
+  update rollup.backfill_runs as r
+  set error = p_error,
+    -- Without a zone, or with a range that cannot be, another attempt is no better.
+    state = case when p_sqlstate in ('RU002', 'RU003') then 'failed' else r.state end,
+    finished_at = case when p_sqlstate in ('RU002', 'RU003') then clock_timestamp() end
+  where r.id = p_run_id and r.state = 'pending'
+  returning r.state
+$$;
+comment on function rollup.fail_plan_backfill(bigint, text, text) is
+  'Notes that a run could not begin; returns its state: "pending" means that it is worth another attempt.';
+
+create or replace function rollup.enqueue_repairs()
+returns setof bigint
+language sql volatile as $$
+  with dirty as (
+    select
+      m.account_id,
+      bool_or(m.date is null or not isfinite(m.date)) as whole,
+      -- Days less than a week apart are rebuilt together; the others have their turn when those are done.
+      range_agg(daterange(m.date, m.date + 7)) filter (where isfinite(m.date)) as weeks
+    from rollup.dirty_marks as m
+    join rollup.account_settings as s on s.account_id = m.account_id and s.reporting_timezone is not null
+    where not exists (
+      select
+      from rollup.backfill_runs as r
+      where r.account_id = m.account_id
+        and (
+          r.state in ('pending', 'running')
+          or (
+            r.state in ('failed', 'cancelled')
+            and r.finished_at > now() - interval '1 hour'
+            and coalesce(m.date, 'infinity') between r.from_date and r.to_date
+          )
+        )
+    )
+    group by 1
+    limit 100
+  )
+  select case
+    when d.whole then rollup.enqueue_backfill(d.account_id)
+    else rollup.enqueue_backfill(d.account_id, lower(first.days), upper(first.days) - 7)
+  end
+  from dirty as d
+  left join lateral (select w as days from unnest(d.weeks) as w order by w limit 1) as first on true
+$$;
+comment on function rollup.enqueue_repairs() is
+  'Queues a backfill for accounts with dirty marks: of the days marked, or of the whole account. None while one of the account is under '
+  'way, nor within an hour after one of the same days failed or was cancelled. Returns the runs.';
+
+create or replace function rollup.worker_health()
+returns table (
+  jobs_ready bigint, jobs_running bigint, jobs_later bigint, jobs_given_up bigint,
+  backfills_pending bigint, backfills_running bigint, accounts_to_fold bigint, dirty_accounts bigint
+)
+language sql stable as $$
+  select j.*, r.*, (select count(*) from rollup.accounts_to_fold()), (select count(distinct m.account_id) from rollup.dirty_marks as m)
+  from (
+    select
+      count(*) filter (where j.locked_at is null and j.run_at <= now() and j.attempts < j.max_attempts),
+      count(*) filter (where j.locked_at is not null),
+      count(*) filter (where j.locked_at is null and j.run_at > now() and j.attempts < j.max_attempts),
+      count(*) filter (where j.locked_at is null and j.attempts >= j.max_attempts)
+    from rollup_worker.jobs as j
+  ) as j
+  cross join (
+    select count(*) filter (where r.state = 'pending'), count(*) filter (where r.state = 'running')
+    from rollup.backfill_runs as r
+    where r.state in ('pending', 'running')
+  ) as r
+$$;
+comment on function rollup.worker_health() is 'What waits for the worker; it logs this once a minute.';
+
+create or replace function rollup.backfill_progress(p_run_id bigint)
+returns table (
+  id bigint, account_id int, from_date date, to_date date, state text,
+  chunks_total int, chunks_done int, chunks_failed int,
+  events bigint, events_total bigint, rows_written bigint, seconds numeric, error text
+)
+language sql stable as $$
+  select
+    r.id, r.account_id, r.from_date, r.to_date, r.state, r.chunks_total, r.chunks_done, r.chunks_failed, r.events,
+    (select coalesce(sum(c.events), 0)::bigint from rollup.backfill_chunks as c where c.account_id = r.account_id and c.run_id = r.id),
+    r.rows_written,
+    round(extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at), 1),
+    r.error
+  from rollup.backfill_runs as r
+  where r.id = p_run_id
+$$;
+comment on function rollup.backfill_progress(bigint) is
+  'A run with the number of events it will have read at the end, as counted when it was planned, and the seconds it has taken so far.';
+
+create or replace function rollup.backfill_outlook(p_account_id int, p_from date default null, p_to date default null)
+returns table (
+  account_id int, reporting_timezone text, first_event timestamp, last_event timestamp,
+  from_date date, to_date date, days int, events bigint, chunks bigint, running_backfill_id bigint, running_covers boolean
+)
+language plpgsql stable as $$
+begin
+  perform rollup.require('backfill_outlook', jsonb_build_object('p_account_id', p_account_id));
+  perform rollup.require_finite('backfill_outlook', p_from, p_to);
+  perform rollup.require_ordered('backfill_outlook', p_from, p_to);
+  perform rollup.require_known_account(p_account_id);
+  perform rollup.require_timezone(p_account_id);
+  return query
+    select
+      s.account_id, s.reporting_timezone, span.first_event, span.last_event, range.from_date, range.to_date,
+      range.to_date - range.from_date + 1, plan.events, plan.chunks, running.id, running.covers
+    from rollup.account_settings as s
+    cross join lateral (
+      select
+        min(first.created_at) at time zone 'UTC' at time zone s.reporting_timezone as first_event,
+        max(last.created_at) at time zone 'UTC' at time zone s.reporting_timezone as last_event
+      from unnest(rollup.event_names()) as n (name)
+      cross join lateral (
+        select e.created_at from public.reporting_events as e
+        where e.account_id = s.account_id and e.name = n.name and e.created_at > '-infinity' order by e.created_at limit 1
+      ) as first
+      cross join lateral (
+        select e.created_at from public.reporting_events as e
+        where e.account_id = s.account_id and e.name = n.name and e.created_at < 'infinity' order by e.created_at desc limit 1
+      ) as last
+    ) as span
+    cross join lateral (
+      select coalesce(p_from, least(span.first_event::date, p_to)) as from_date, coalesce(p_to, greatest(span.last_event::date, p_from)) as to_date
+    ) as range
+    cross join lateral (
+      select sum(c.events)::bigint as events, count(*) as chunks
+      from rollup.plan_chunks(s.account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity'), 250000) as c
+    ) as plan
+    left join lateral (
+      select
+        r.id,
+        r.state = 'running' and r.from_date <= coalesce(p_from, '-infinity') and r.to_date >= coalesce(p_to, 'infinity') as covers
+      from rollup.backfill_runs as r
+      where r.account_id = s.account_id and r.state in ('pending', 'running')
+      order by covers desc, r.id limit 1
+    ) as running on true
+    where s.account_id = p_account_id;
+end
+$$;
+comment on function rollup.backfill_outlook(int, date, date) is
+  'What a backfill of these days would do: the first and the last event in account time, the days and events, and the run of the account '
+  'that is under way (running_covers: it already rebuilds all of these days). Errors: RU002 no zone, RU003 reversed or infinite dates, '
+  'RU007 unknown account. Example: select * from rollup.backfill_outlook(1);';
