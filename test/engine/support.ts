@@ -1,0 +1,130 @@
+/** Accounts, events and rollups in few words, for the tests of the engine. */
+import * as assert from "uvu/assert";
+import type { Sql } from "../../src/connection.js";
+import { connect, database } from "../support/database.js";
+import { differences, distinctDifferences, verified } from "../support/oracle.js";
+
+export interface Event {
+  name?: string | null;
+  value?: number | null;
+  value_in_business_hours?: number | null;
+  account_id?: number | null;
+  user_id?: number | null;
+  inbox_id?: number | null;
+  conversation_id?: number | null;
+  created_at?: string;
+}
+
+let accounts = 0;
+
+/** An account of its own for each test: none disturbs another. */
+export function newAccount(): number {
+  return ++accounts;
+}
+
+/** A new account with a zone, covered by a backfill unless told otherwise. */
+export async function accountIn(timezone: string, { covered = true } = {}): Promise<number> {
+  const account = newAccount();
+  const sql = database();
+  await sql`select rollup.set_reporting_timezone(${account}, ${timezone})`;
+  if (covered) await sql`select rollup.backfill(${account})`;
+  return account;
+}
+
+/** One statement that inserts all the events. */
+export async function insert(sql: Sql, account: number, ...events: Event[]): Promise<void> {
+  const rows = events.map((event) => ({
+    name: "first_response",
+    value: 1,
+    value_in_business_hours: 1,
+    account_id: account,
+    user_id: null,
+    inbox_id: null,
+    conversation_id: null,
+    created_at: "2026-02-11 12:00:00",
+    ...event,
+  }));
+  await sql`insert into public.reporting_events ${sql(rows)}`;
+}
+
+/** Makes something happen behind the trigger's back. */
+export async function untracked(work: (sql: Sql) => Promise<unknown>): Promise<void> {
+  const sql = connect({ settings: { session_replication_role: "replica" } });
+  try {
+    await work(sql);
+  } finally {
+    await sql.end();
+  }
+}
+
+/** The daily rollups of an account, a line each: date, dimension, id, metric, count, sums. */
+export async function rollups(account: number, sql: Sql = database()): Promise<string[]> {
+  const rows = await sql<{ line: string }[]>`
+    select concat_ws(' ', date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours) as line
+    from rollup.daily_rollups where account_id = ${account}`;
+  return rows.map(({ line }) => line).sort();
+}
+
+/** The stored rows, pending deltas apart. */
+export async function stored(account: number, sql: Sql = database()): Promise<string[]> {
+  const rows = await sql<{ line: string }[]>`
+    select concat_ws(' ', date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours) as line
+    from rollup.reporting_events_rollups where account_id = ${account}`;
+  return rows.map(({ line }) => line).sort();
+}
+
+/** Everything kept of an account, for comparing before and after. */
+export async function everything(account: number): Promise<string> {
+  const [row] = await database()<{ all: string }[]>`
+    select jsonb_build_array(
+      (select jsonb_agg(to_jsonb(r) - 'updated_at' order by date, dimension_type, dimension_id, metric)
+       from rollup.reporting_events_rollups r where account_id = ${account}),
+      (select jsonb_agg(l order by l::text) from rollup.ledger l where account_id = ${account}),
+      (select jsonb_agg(p order by p::text) from rollup.previous_dates p where account_id = ${account}))::text as all`;
+  return row?.all ?? "";
+}
+
+/** How many deltas wait for fold(). */
+export async function pending(account: number, sql: Sql = database()): Promise<number> {
+  const [row] = await sql<{ count: number }[]>`
+    select count(*)::int as count from rollup.deltas where account_id = ${account}`;
+  return row?.count ?? 0;
+}
+
+/** The days that are covered and not dirty. */
+export async function cleanDays(account: number, sql: Sql = database()): Promise<string> {
+  const [row] = await sql<{ days: string }[]>`select rollup.clean_days(${account})::text as days`;
+  return row?.days ?? "";
+}
+
+/** Fails unless everything on the account's clean days equals the raw events. */
+export async function assertExact(account: number, sql: Sql = database()): Promise<void> {
+  assert.equal(await differences(sql, account), []);
+  assert.equal(await verified(sql, account), []);
+  assert.equal(await distinctDifferences(sql, account, await everyRange(account, sql)), []);
+}
+
+async function everyRange(account: number, sql: Sql): Promise<{ from: string; to: string }[]> {
+  const rows = await sql<{ from: string; to: string }[]>`
+    with day as (
+      select distinct date from rollup.previous_dates where account_id = ${account} and isfinite(date) order by 1 limit 12
+    )
+    select a.date as from, b.date as to from day a join day b on a.date <= b.date`;
+  return [...rows];
+}
+
+/** The same with every day clean. */
+export async function assertExactEverywhere(account: number): Promise<void> {
+  assert.is(await cleanDays(account), "{(,)}");
+  await assertExact(account);
+}
+
+/** The SQLSTATE with which something fails; "00000" if it does not. */
+export async function sqlstate(work: PromiseLike<unknown>): Promise<string> {
+  try {
+    await work;
+    return "00000";
+  } catch (error) {
+    return (error as { code?: string }).code ?? String(error);
+  }
+}
