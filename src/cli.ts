@@ -1,8 +1,11 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { registerBackfill } from "./commands/backfill.js";
 import { registerMigrate } from "./commands/migrate.js";
 import { registerServer } from "./commands/server.js";
+import { registerStatus } from "./commands/status.js";
+import { registerWorker } from "./commands/worker.js";
 import { errorCode, UserError } from "./errors.js";
 import { makeOutput } from "./output.js";
 
@@ -29,6 +32,9 @@ const program = new Command("reporting-rollup")
 
 registerMigrate(program);
 registerServer(program);
+registerBackfill(program);
+registerWorker(program);
+registerStatus(program);
 // Options of all commands may also stand behind the command.
 for (const command of program.commands) {
   command.option("--json", "print one JSON document instead of text");

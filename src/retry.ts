@@ -1,0 +1,68 @@
+/** Going on when the server is away: a lost connection, a restart, a failover. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { errorCode, toUserError } from "./errors.js";
+
+const lost = new Set([
+  ...["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH"],
+  ...["ENOTFOUND", "EAI_AGAIN", "ENOENT", "CONNECT_TIMEOUT"],
+  ...["CONNECTION_CLOSED", "CONNECTION_ENDED", "CONNECTION_DESTROYED"],
+  // The server goes down, comes up, recovers, has no connection left, or ended our session.
+  ...["57P01", "57P02", "57P03", "57P05", "53300", "25006", "08000", "08003", "08006"],
+]);
+
+/** Whether an error says that the connection or the server is gone, rather than that the statement is wrong. */
+export function isLostConnection(error: unknown): boolean {
+  return lost.has(errorCode(error) ?? "");
+}
+
+/** Pauses for `milliseconds`, or until the signal is aborted. */
+export async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  await sleep(milliseconds, undefined, { signal }).catch(() => {});
+}
+
+export interface LoopOptions {
+  signal: AbortSignal;
+  /** Between the end of one round and the beginning of the next, in milliseconds. */
+  every: number;
+  /** Told of a round that failed, unless it failed like the one before. */
+  failed: (error: unknown) => void;
+}
+
+/** Does `work` again and again until the signal is aborted; after failures at growing intervals, up to ten seconds. */
+export async function repeatedly(work: () => Promise<unknown>, options: LoopOptions) {
+  const { signal, every, failed } = options;
+  let told: string | undefined;
+  let failures = 0;
+  while (!signal.aborted) {
+    try {
+      await work();
+      told = undefined;
+      failures = 0;
+    } catch (error) {
+      const { message } = toUserError(error);
+      if (message !== told && !signal.aborted) failed(error);
+      told = message;
+      failures++;
+    }
+    const backoff = failures === 0 ? 0 : Math.min(250 * 2 ** failures, 10_000);
+    await pause(Math.max(every, backoff), signal);
+  }
+}
+
+/** Does `work`, and does it again while the connection is lost, at growing intervals, until the signal is aborted. */
+export async function persistently<T>(
+  work: () => PromiseLike<T>,
+  { signal, lost }: { signal: AbortSignal; lost: (error: unknown) => void },
+): Promise<T | undefined> {
+  for (let wait = 250; !signal.aborted; wait = Math.min(wait * 2, 10_000)) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isLostConnection(error)) throw error;
+      if (signal.aborted) break;
+      lost(error);
+      await pause(wait, signal);
+    }
+  }
+  return undefined;
+}

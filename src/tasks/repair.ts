@@ -1,0 +1,20 @@
+import type { WorkerContext } from "./task.js";
+
+/** Queues the rebuild of days that the trigger could not keep. */
+export async function repair({ sql, log }: WorkerContext): Promise<void> {
+  const runs = await sql<{ run_id: string }[]>`
+    select r as run_id from rollup.enqueue_repairs() as r`;
+  for (const { run_id } of runs) log("info", "backfill of dirty days queued", { run_id });
+}
+
+/** Removes runs that ended long ago. */
+export async function forget({ sql, log }: WorkerContext): Promise<void> {
+  const [row] = await sql<{ forgotten: string }[]>`select rollup.forget_backfills() as forgotten`;
+  if (Number(row?.forgotten) > 0) log("info", "old backfills forgotten", { runs: row?.forgotten });
+}
+
+/** Queues jobs again that were lost, or were restored without their queue. */
+export async function requeue({ sql, log }: WorkerContext): Promise<void> {
+  const [row] = await sql<{ jobs: string }[]>`select rollup.requeue_backfills() as jobs`;
+  if (Number(row?.jobs) > 0) log("info", "unfinished backfills go on", { jobs: row?.jobs });
+}

@@ -1,0 +1,10 @@
+import type { Sql } from "../connection.js";
+import type { Log } from "../log.js";
+
+/** What everything that the worker does has at hand. */
+export interface WorkerContext {
+  sql: Sql;
+  log: Log;
+  /** What has been done since the last health line. */
+  done: { chunks: number; events: bigint; folded: number; errors: number };
+}

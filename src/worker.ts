@@ -1,0 +1,214 @@
+/**
+ * The worker: graphile-worker for the jobs of backfills, and timers for what has no job. All work is done by SQL
+ * functions on connections of ours, each call a transaction of its own.
+ */
+import graphileWorker, { type Runner, type TaskList } from "graphile-worker";
+import { connect, type Sql } from "./connection.js";
+import { toUserError } from "./errors.js";
+import { type Fields, type Level, type Log, silent } from "./log.js";
+import { workerSchema } from "./migrate.js";
+import { isLostConnection, pause, repeatedly } from "./retry.js";
+import { backfillChunk } from "./tasks/backfill_chunk.js";
+import { fold } from "./tasks/fold.js";
+import { health } from "./tasks/health.js";
+import { planBackfill } from "./tasks/plan_backfill.js";
+import { forget, repair, requeue } from "./tasks/repair.js";
+import type { WorkerContext } from "./tasks/task.js";
+
+export interface WorkerOptions {
+  /** Jobs at the same time; those of one account follow one another. */
+  concurrency?: number;
+  log?: Log;
+  /** Milliseconds between two rounds of folding; 3 seconds by default. */
+  foldEvery?: number;
+}
+
+/** A running worker. */
+export interface Worker {
+  /** Takes no new job, waits for those under way to be done and recorded, and lets go of everything. */
+  stop(): Promise<void>;
+}
+
+const minute = 60_000;
+
+/** Starts a worker on a migrated database. It survives lost connections, and takes over the jobs of killed workers. */
+export async function startWorker(url: string, options: WorkerOptions = {}): Promise<Worker> {
+  const { concurrency = 2, log = silent, foldEvery = 3000 } = options;
+  const sql = connectWorker(url, concurrency + 1);
+  const attendance = connectWorker(url, 1);
+  const context: WorkerContext = {
+    sql,
+    log,
+    done: { chunks: 0, events: 0n, folded: 0, errors: 0 },
+  };
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  try {
+    await requeue(context);
+  } catch (error) {
+    await Promise.all([sql.end({ timeout: 1 }), attendance.end({ timeout: 1 })]);
+    throw error;
+  }
+  const queue = new Queue({ url, concurrency, context, attendance });
+  const timer = (what: string, every: number, work: () => Promise<unknown>) =>
+    repeatedly(work, {
+      signal,
+      every,
+      failed: (error) => log("warn", `${what} failed`, { error: toUserError(error).message }),
+    });
+  const jobs = queue.run(signal);
+  const timers = [
+    timer("folding", foldEvery, async () => {
+      await fold(context, signal);
+      await repair(context);
+    }),
+    timer("forgetting old backfills", 24 * 60 * minute, () => forget(context)),
+    pause(minute, signal).then(() => timer("the health line", minute, () => health(context))),
+  ];
+  return {
+    stop: async () => {
+      stopping.abort();
+      await Promise.all([jobs, ...timers]);
+      await Promise.all([sql.end({ timeout: 5 }), attendance.end({ timeout: 5 })]);
+    },
+  };
+}
+
+function connectWorker(url: string, max: number): Sql {
+  return connect(url, {
+    max,
+    applicationName: "reporting-rollup worker",
+    settings: { default_transaction_isolation: "read committed", statement_timeout: "0" },
+  });
+}
+
+interface QueueOptions {
+  url: string;
+  concurrency: number;
+  context: WorkerContext;
+  attendance: Sql;
+}
+
+/** graphile-worker, started anew whenever it gives up. */
+class Queue {
+  readonly #options: QueueOptions;
+  /** Under which graphile-worker locks jobs at present. */
+  #poolId: string | undefined;
+
+  constructor(options: QueueOptions) {
+    this.#options = options;
+  }
+
+  /** Runs until the signal is aborted and the jobs under way are done. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { log } = this.#options.context;
+    await Promise.all([
+      this.#attendRegularly(signal),
+      repeatedly(() => this.#runOnce(signal), {
+        signal,
+        every: 250,
+        failed: (error) =>
+          log("error", "the queue stopped; starting it again", {
+            error: toUserError(error).message,
+          }),
+      }),
+    ]);
+  }
+
+  async #runOnce(signal: AbortSignal): Promise<void> {
+    const runner = await this.#start();
+    const stop = () => {
+      runner.stop().catch(() => {});
+    };
+    if (signal.aborted) stop();
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      await new Promise<void>((done, failed) => {
+        // After this its own promise may stay open, or resolve as if nothing had happened.
+        runner.events.on("pool:fatalError", ({ error }) => failed(error));
+        runner.promise.then(done, failed);
+      });
+    } finally {
+      signal.removeEventListener("abort", stop);
+      this.#poolId = undefined;
+    }
+  }
+
+  #start(): Promise<Runner> {
+    const { url, concurrency, context } = this.#options;
+    const tasks: TaskList = {
+      plan_backfill: (payload) => planBackfill(context, payload),
+      backfill_chunk: (payload) => backfillChunk(context, payload),
+    };
+    return graphileWorker.run({
+      connectionString: url,
+      schema: workerSchema,
+      concurrency,
+      maxPoolSize: concurrency + 2,
+      pollInterval: 1000,
+      noHandleSignals: true,
+      parsedCronItems: [],
+      taskList: tasks,
+      logger: graphileLogger(context.log),
+      preset: {
+        plugins: [this.#attendancePlugin()],
+        // Otherwise jobs that are done can stay locked at the end.
+        worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 },
+      },
+    });
+  }
+
+  /** Attends before the first job is taken. */
+  #attendancePlugin(): GraphileConfig.Plugin {
+    return {
+      name: "RollupAttendancePlugin",
+      version: "1.0.0",
+      worker: {
+        hooks: {
+          startWorker: async (_context, { worker }) => {
+            this.#poolId = worker.workerPool.id;
+            await this.#attend();
+          },
+        },
+      },
+    };
+  }
+
+  /** Attendance is a lock of a session; a lost one is taken anew. */
+  async #attendRegularly(signal: AbortSignal): Promise<void> {
+    const { log } = this.#options.context;
+    await repeatedly(() => this.#attend(), {
+      signal,
+      every: 2000,
+      failed: (error) =>
+        log("warn", "the database does not answer", { error: toUserError(error).message }),
+    });
+  }
+
+  async #attend(): Promise<void> {
+    if (this.#poolId === undefined) return;
+    const { attendance, context } = this.#options;
+    const [row] = await attendance<{ lost: string }[]>`
+      select rollup.attend_worker(${this.#poolId}) as lost`;
+    if (Number(row?.lost) > 0)
+      context.log("warn", "took over the jobs of killed workers", { workers: row?.lost });
+  }
+}
+
+const levels: Record<string, Level> = {
+  error: "error",
+  warning: "warn",
+  warn: "warn",
+  info: "debug",
+  debug: "debug",
+};
+
+/** What graphile-worker says, as lines of our log; its successes are ours to tell. */
+function graphileLogger(log: Log) {
+  return new graphileWorker.Logger(() => (level, message, meta) => {
+    const error = (meta as { error?: unknown } | undefined)?.error;
+    const fields: Fields = error === undefined ? {} : { error: toUserError(error).message };
+    const told = isLostConnection(error) ? "warn" : (levels[level] ?? "debug");
+    log(told, message.split("\n", 1)[0] as string, fields);
+  });
+}
