@@ -1,0 +1,130 @@
+/** The server and the databases that everything is measured on. */
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { connect, type Sql } from "../../src/connection.js";
+import { migrate } from "../../src/migrate.js";
+import {
+  type Cluster,
+  clusterUrl,
+  prepareCluster,
+  startServer,
+  stopServer,
+} from "../../src/server.js";
+
+const template = "template_bench";
+
+/** The zone of all accounts. */
+export const timezone = "America/New_York";
+
+/** Like a small production server; nothing that decides about durability or plans is changed. */
+const settings = {
+  shared_buffers: "512MB",
+  effective_cache_size: "2GB",
+  max_wal_size: "8GB",
+  min_wal_size: "1GB",
+  checkpoint_timeout: "30min",
+};
+
+export interface Database {
+  url: string;
+  /** A single connection. */
+  sql: Sql;
+  drop(): Promise<void>;
+}
+
+export interface Ground {
+  /** A new database: migrated, with the peers beside. */
+  database(name: string): Promise<Database>;
+  serverVersion: string;
+  stop(): Promise<void>;
+}
+
+export async function prepareGround(): Promise<Ground> {
+  const folder = await mkdtemp(join(tmpdir(), "reporting-rollup-bench-"));
+  const cluster = await prepareCluster(folder, { settings });
+  const port = await startServer(cluster);
+  const stop = async () => {
+    await stopServer(cluster);
+    await rm(cluster.folder, { recursive: true, force: true });
+  };
+  try {
+    const server = connect(await clusterUrl(cluster, port, "postgres"), { max: 1 });
+    await server`create database ${server(template)} template template0`;
+    await prepareTemplate(await clusterUrl(cluster, port, template));
+    const [row] = await server<{ version: string }[]>`
+      select current_setting('server_version') as version`;
+    return {
+      database: (name) => makeDatabase(cluster, port, server, name),
+      serverVersion: row?.version ?? "",
+      stop: async () => {
+        await server.end();
+        await stop();
+      },
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function prepareTemplate(url: string): Promise<void> {
+  await migrate(url, { current: true });
+  const sql = connect(url, { max: 1 });
+  await sql.unsafe(await readFile(join(import.meta.dirname, "peers.sql"), "utf8"));
+  await sql.end();
+}
+
+async function makeDatabase(
+  cluster: Cluster,
+  port: number,
+  server: Sql,
+  name: string,
+): Promise<Database> {
+  await server`create database ${server(name)} template ${server(template)}`;
+  const url = await clusterUrl(cluster, port, name);
+  const sql = connect(url, { max: 1, applicationName: "bench" });
+  return {
+    url,
+    sql,
+    drop: async () => {
+      await sql.end();
+      await server`drop database ${server(name)} with (force)`;
+    },
+  };
+}
+
+/** Fills both tables of events alike, then switches the account on, backfilled and read from rollups. */
+export async function fill(
+  { sql }: Database,
+  { account = 1, events, days }: { account?: number; events: number; days: number },
+): Promise<void> {
+  await sql`select setseed(0.5)`;
+  for (const schema of ["public", "peer"]) {
+    await sql`
+      insert into ${sql(schema)}.reporting_events (
+        name, value, value_in_business_hours, account_id, inbox_id, user_id, conversation_id,
+        event_start_time, event_end_time, created_at, updated_at)
+      ${
+        schema === "public"
+          ? sql`select * from peer.events(${account}, ${events}, ${days})`
+          : sql`
+            select name, value, value_in_business_hours, account_id, inbox_id, user_id, conversation_id,
+                   event_start_time, event_end_time, created_at, updated_at
+            from public.reporting_events where account_id = ${account} order by id`
+      }`;
+  }
+  await switchOn({ sql }, account);
+}
+
+export async function switchOn({ sql }: Pick<Database, "sql">, account: number): Promise<void> {
+  await sql`select rollup.set_reporting_timezone(${account}, ${timezone})`;
+  await sql`select rollup.set_reporting_events_rollup(${account}, true)`;
+  await sql`select rollup.backfill(${account})`;
+}
+
+/** Everything clean, known to the planner and on disk, so that no later part pays for an earlier one. */
+export async function settle({ sql }: Database): Promise<void> {
+  await sql`vacuum (analyze)`;
+  await sql`checkpoint`;
+}

@@ -1,0 +1,127 @@
+/**
+ * The benchmark: everything side by side on one server, as ratios.
+ *
+ *   npm run bench                        everything
+ *   npm run bench -- W1 B1               some rows
+ *   npm run bench -- --out FILE          the figures as JSON (default .reporting-rollup/bench.json)
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { availableParallelism, cpus } from "node:os";
+import { dirname, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import Table from "cli-table3";
+import pc from "picocolors";
+import { findDriver } from "./driver.js";
+import { type Database, type Ground, prepareGround } from "./ground.js";
+import * as history from "./history.js";
+import { type Figures, isMet, type Row, summarize } from "./measure.js";
+import * as writes from "./writes.js";
+
+const rows: Row[] = [
+  { id: "W1", measured: "one event: our overhead ÷ app upsert's", reach: { atMost: 1 } },
+  { id: "W1a", measured: "the same in append mode", reach: { atMost: 0.4 } },
+  { id: "W3", measured: "100,000 events in one statement ÷ none", reach: { atMost: 1.6 } },
+  { id: "B1", measured: "backfill of a year ÷ day loop", reach: { atMost: 0.6 } },
+  { id: "B2", measured: "backfill of a year ÷ count, sum", reach: { atMost: 12 } },
+  { id: "S1", measured: "our bytes ÷ raw events' bytes", reach: { atMost: 0.3 } },
+];
+
+const { values, positionals: wanted } = parseArgs({
+  options: { out: { type: "string", default: ".reporting-rollup/bench.json" } },
+  allowPositionals: true,
+});
+const unknown = wanted.filter((id) => !rows.some((row) => row.id === id));
+if (unknown.length > 0) {
+  console.error(`No such row: ${unknown.join(", ")}. Rows: ${rows.map(({ id }) => id).join(", ")}`);
+  process.exit(2);
+}
+
+const started = performance.now();
+const { driver, name: driverName } = await findDriver();
+const ground = await prepareGround();
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => ground.stop().finally(() => process.exit(1)));
+}
+try {
+  await main(ground);
+} finally {
+  await ground.stop();
+}
+
+async function main(ground: Ground): Promise<void> {
+  const figures: Figures[] = [];
+  let year: Database | undefined;
+  const onHistory = (measure: (database: Database) => Promise<Figures[]>) => async () => {
+    year ??= await history.prepareHistory(ground);
+    return measure(year);
+  };
+  await measure(figures, ["W1", "W1a"], () => writes.singleInserts(ground, driver));
+  await measure(figures, ["W3"], () => writes.bulkInsert(ground));
+  await measure(figures, ["S1"], onHistory(history.size));
+  await measure(figures, ["B1", "B2"], onHistory(history.backfill));
+  await report(figures, ground);
+}
+
+async function measure(
+  figures: Figures[],
+  ids: string[],
+  work: () => Promise<Figures[]>,
+): Promise<void> {
+  if (wanted.length > 0 && !ids.some((id) => wanted.includes(id))) return;
+  const before = performance.now();
+  const found = await work();
+  const seconds = ((performance.now() - before) / 1000).toFixed(0);
+  const medians = found.map(({ id, ratios }) => `${id} ${rounded(summarize(ratios).median)}`);
+  console.error(pc.dim(`${medians.join(", ")} (${seconds} s)`));
+  figures.push(...found);
+}
+
+async function report(figures: Figures[], { serverVersion }: Ground): Promise<void> {
+  const results = figures.flatMap((figure) => {
+    const row = rows.find(({ id }) => id === figure.id);
+    if (row === undefined) return [];
+    const ratio = summarize(figure.ratios);
+    return [{ ...row, ...figure, ratio, met: isMet(row, ratio) }];
+  });
+  const table = new Table({
+    head: ["", "measured", "ratio", "min", "max", "reach", "", "medians"],
+    style: { head: [], border: [] },
+  });
+  for (const { id, measured, ratio, reach, met, variants, unit, notes } of results) {
+    const goal = "atMost" in reach ? `≤ ${reach.atMost}` : `≥ ${reach.atLeast}`;
+    const medians = Object.entries(variants).map(
+      ([name, values]) => `${name} ${rounded(summarize(values).median)} ${unit}`,
+    );
+    table.push([
+      id,
+      measured,
+      pc.bold(rounded(ratio.median)),
+      rounded(ratio.min),
+      rounded(ratio.max),
+      goal,
+      met ? pc.green("met") : pc.red("missed"),
+      [...medians, ...(notes ?? [])].join("\n"),
+    ]);
+  }
+  const conditions = {
+    server_version: serverVersion,
+    cores: availableParallelism(),
+    cpu: cpus()[0]?.model ?? "",
+    events: history.events,
+    driver: driverName,
+    seconds: Math.round((performance.now() - started) / 1000),
+  };
+  console.log(table.toString());
+  console.log(
+    `PostgreSQL ${conditions.server_version}, ${conditions.cores} cores (${conditions.cpu}), ` +
+      `${conditions.events} events in the history, clients: ${conditions.driver}, ${conditions.seconds} s`,
+  );
+  const out = resolve(values.out);
+  await mkdir(dirname(out), { recursive: true });
+  await writeFile(out, `${JSON.stringify({ conditions, results }, null, 2)}\n`);
+}
+
+function rounded(value: number): string {
+  if (value >= 1e6) return `${(value / 1e6).toFixed(1)} M`;
+  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
+}
