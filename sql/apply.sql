@@ -31,22 +31,43 @@ comment on function rollup.totals(int, rollup.deltas[]) is
 create or replace function rollup.previous_date_cells(p_account_id int, p_occurrences rollup.ledger[])
 returns setof rollup.previous_dates
 language sql immutable parallel safe as $$
-  with conversation_date as (
-    select o.event_name, dim.dimension_type, dim.dimension_id, o.conversation_id, o.date
+  with conversation as (
+    select
+      o.event_name, o.conversation_id, count(*) as occurrences,
+      min(o.date) as date, min(o.user_id) as user_id, min(o.inbox_id) as inbox_id, sum(o.count) as count
     from unnest(p_occurrences) as o
+    group by 1, 2
+  ),
+  -- Most conversations occur once and have no previous date: no need to line up their dates.
+  single as (
+    select c.event_name, c.date, c.user_id, c.inbox_id, count(*) as conversations
+    from conversation as c
+    where c.occurrences = 1 and c.count > 0
+    group by 1, 2, 3, 4
+  ),
+  conversation_date as (
+    select o.event_name, dim.dimension_type, dim.dimension_id, o.conversation_id, o.date
+    from conversation as c
+    join unnest(p_occurrences) as o on o.event_name = c.event_name and o.conversation_id = c.conversation_id
     cross join lateral rollup.dimensions(p_account_id, o.user_id, o.inbox_id) as dim
+    where c.occurrences > 1
     group by 1, 2, 3, 4, 5
     having sum(o.count) > 0
   ),
   cell as (
+    select s.event_name, dim.dimension_type, dim.dimension_id, s.date, date '-infinity' as previous_date, s.conversations
+    from single as s
+    cross join lateral rollup.dimensions(p_account_id, s.user_id, s.inbox_id) as dim
+    union all
     select
       c.event_name, c.dimension_type, c.dimension_id, c.date,
       lag(c.date, 1, date '-infinity') over (
         partition by c.event_name, c.dimension_type, c.dimension_id, c.conversation_id order by c.date
-      ) as previous_date
+      ),
+      1
     from conversation_date as c
   )
-  select p_account_id, c.event_name, c.dimension_type, c.dimension_id, c.date, c.previous_date, count(*)
+  select p_account_id, c.event_name, c.dimension_type, c.dimension_id, c.date, c.previous_date, sum(c.conversations)::bigint
   from cell as c
   group by 2, 3, 4, 5, 6
 $$;
@@ -54,44 +75,44 @@ comment on function rollup.previous_date_cells(int, rollup.ledger[]) is
   'The cells of previous_dates that follow from ledger rows. The rows must hold the whole sequence of dates of each conversation: '
   'single transitions do not compose.';
 
-create or replace function rollup.previous_date_changes(p_account_id int, p_deltas rollup.deltas[])
-returns setof rollup.previous_dates
-language sql stable parallel safe as $$
-  with change as (
-    select rollup.to_distinct_event(d.event_name) as event_name, d.conversation_id, d.date, d.count, d.user_id, d.inbox_id
+create or replace function rollup.occurrences(p_deltas rollup.deltas[])
+returns rollup.ledger[]
+language sql immutable parallel safe as $$
+  select array(
+    select (d.account_id, rollup.to_distinct_event(d.event_name), d.conversation_id, d.date, d.count, d.user_id, d.inbox_id)::rollup.ledger
     from unnest(p_deltas) as d
     where d.conversation_id is not null
-  ),
-  stored as (
-    select l
-    from (select distinct c.event_name, c.conversation_id from change as c) as touched
-    join rollup.ledger as l
-      on l.account_id = p_account_id
-      and l.event_name = touched.event_name
-      and l.conversation_id = touched.conversation_id
+  )
+$$;
+comment on function rollup.occurrences(rollup.deltas[]) is 'What deltas say about conversations, as signed ledger rows.';
+
+create or replace function rollup.previous_date_changes(p_account_id int, p_changes rollup.ledger[])
+returns setof rollup.previous_dates
+language sql stable parallel safe as $$
+  with stored as materialized (
+    select array(
+      select l
+      from (select distinct c.event_name, c.conversation_id from unnest(p_changes) as c) as touched
+      join rollup.ledger as l
+        on l.account_id = p_account_id
+        and l.event_name = touched.event_name
+        and l.conversation_id = touched.conversation_id
+    ) as rows
   ),
   cell as (
     select -1 as sign, before.*
-    from rollup.previous_date_cells(p_account_id, array(select s.l from stored as s)) as before
+    from stored as s cross join lateral rollup.previous_date_cells(p_account_id, s.rows) as before
     union all
     select 1, after.*
-    from rollup.previous_date_cells(
-      p_account_id,
-      array(
-        select s.l from stored as s
-        union all
-        select (p_account_id, c.event_name, c.conversation_id, c.date, c.count, c.user_id, c.inbox_id)::rollup.ledger
-        from change as c
-      )
-    ) as after
+    from stored as s cross join lateral rollup.previous_date_cells(p_account_id, s.rows || p_changes) as after
   )
   select p_account_id, c.event_name, c.dimension_type, c.dimension_id, c.date, c.previous_date, sum(c.sign * c.count)::bigint
   from cell as c
   group by 2, 3, 4, 5, 6
   having sum(c.sign * c.count) <> 0
 $$;
-comment on function rollup.previous_date_changes(int, rollup.deltas[]) is
-  'How previous_dates of an account must change when the deltas are applied to its ledger.';
+comment on function rollup.previous_date_changes(int, rollup.ledger[]) is
+  'How previous_dates of an account must change when signed rows are added to its ledger.';
 
 create or replace function rollup.rollup_changes(
   p_account_id int, p_deltas rollup.deltas[], p_previous_date_changes rollup.previous_dates[]
@@ -149,19 +170,20 @@ create or replace function rollup.apply(p_account_id int, p_deltas rollup.deltas
 returns void
 language plpgsql as $$
 declare
+  v_occurrences rollup.ledger[];
   v_cells rollup.previous_dates[];
   v_empty boolean;
 begin
-  if exists (select from unnest(p_deltas) as d where d.conversation_id is not null) then
-    v_cells := array(select c from rollup.previous_date_changes(p_account_id, p_deltas) as c);
+  v_occurrences := rollup.occurrences(p_deltas);
+  if v_occurrences <> '{}' then
+    v_cells := array(select c from rollup.previous_date_changes(p_account_id, v_occurrences) as c);
 
     with changed as (
-      insert into rollup.ledger as l (account_id, event_name, conversation_id, date, user_id, inbox_id, count)
-      select p_account_id, rollup.to_distinct_event(d.event_name), d.conversation_id, d.date, d.user_id, d.inbox_id, sum(d.count)
-      from unnest(p_deltas) as d
-      where d.conversation_id is not null
-      group by 2, 3, 4, 5, 6
-      having sum(d.count) <> 0
+      insert into rollup.ledger as l (account_id, event_name, conversation_id, date, count, user_id, inbox_id)
+      select p_account_id, o.event_name, o.conversation_id, o.date, sum(o.count), o.user_id, o.inbox_id
+      from unnest(v_occurrences) as o
+      group by 2, 3, 4, 6, 7
+      having sum(o.count) <> 0
       on conflict (account_id, event_name, conversation_id, date, user_id, inbox_id)
       do update set count = l.count + excluded.count
       returning l.count
@@ -169,13 +191,12 @@ begin
     select bool_or(count = 0) into v_empty from changed;
     if v_empty then
       delete from rollup.ledger as l
-      using (select distinct rollup.to_distinct_event(d.event_name) as event_name, d.conversation_id from unnest(p_deltas) as d) as touched
+      using (select distinct o.event_name, o.conversation_id from unnest(v_occurrences) as o) as touched
       where l.account_id = p_account_id
         and l.event_name = touched.event_name
         and l.conversation_id = touched.conversation_id
         and l.count = 0;
     end if;
-
     perform rollup.apply_previous_dates(p_account_id, v_cells);
   end if;
 

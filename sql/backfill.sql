@@ -8,65 +8,40 @@ $$;
 comment on function rollup.days(date, date) is 'The days p_from to p_to, inclusive; an infinite bound is an open one.';
 
 create or replace function rollup.later_previous_date_changes(
-  p_account_id int, p_from date, p_to date, p_deltas rollup.deltas[]
+  p_account_id int, p_from date, p_to date, p_occurrences rollup.ledger[]
 )
 returns rollup.previous_dates[]
 language plpgsql stable
 set plan_cache_mode = force_custom_plan as $$
-declare
-  v_changes rollup.deltas[];
 begin
   if not exists (select from rollup.ledger as l where l.account_id = p_account_id and l.date > p_to) then
     return '{}';
   end if;
-  v_changes := array(
-    select (p_account_id, 0, c.date, c.event_name, c.user_id, c.inbox_id, c.conversation_id, c.count, 0, 0, false)::rollup.deltas
-    from (
-      select d.date, d.event_name, d.user_id, d.inbox_id, d.conversation_id, d.count
-      from unnest(p_deltas) as d
-      where d.conversation_id is not null
-      union all
-      select l.date, l.event_name::text, l.user_id, l.inbox_id, l.conversation_id, -l.count
-      from rollup.ledger as l
-      where l.account_id = p_account_id and l.date between p_from and p_to
-    ) as c
-    where (rollup.to_distinct_event(c.event_name), c.conversation_id) in (
-      select l.event_name, l.conversation_id from rollup.ledger as l where l.account_id = p_account_id and l.date > p_to
-    )
-  );
   return array(
-    select c from rollup.previous_date_changes(p_account_id, v_changes) as c where c.date > p_to
+    select c
+    from rollup.previous_date_changes(
+      p_account_id,
+      array(
+        select (p_account_id, o.event_name, o.conversation_id, o.date, o.count, o.user_id, o.inbox_id)::rollup.ledger
+        from (
+          select o.event_name, o.conversation_id, o.date, o.count, o.user_id, o.inbox_id
+          from unnest(p_occurrences) as o
+          union all
+          select l.event_name, l.conversation_id, l.date, -l.count, l.user_id, l.inbox_id
+          from rollup.ledger as l
+          where l.account_id = p_account_id and l.date between p_from and p_to
+        ) as o
+        where (o.event_name, o.conversation_id) in (
+          select l.event_name, l.conversation_id from rollup.ledger as l where l.account_id = p_account_id and l.date > p_to
+        )
+      )
+    ) as c
+    where c.date > p_to
   );
 end
 $$;
-comment on function rollup.later_previous_date_changes(int, date, date, rollup.deltas[]) is
-  'Before the ledger of p_from to p_to is replaced by the deltas: how the cells of later dates change by it.';
-
-create or replace function rollup.stored_previous_date_cells(p_account_id int, p_from date, p_to date)
-returns setof rollup.previous_dates
-language sql stable as $$
-  select c.*
-  from rollup.previous_date_cells(
-    p_account_id,
-    array(
-      select l
-      from rollup.ledger as l
-      where l.account_id = p_account_id
-        and l.date <= p_to
-        and (
-          l.date >= p_from
-          or (l.event_name, l.conversation_id) in (
-            select touched.event_name, touched.conversation_id
-            from rollup.ledger as touched
-            where touched.account_id = p_account_id and touched.date between p_from and p_to
-          )
-        )
-    )
-  ) as c
-  where c.date between p_from and p_to
-$$;
-comment on function rollup.stored_previous_date_cells(int, date, date) is
-  'The cells dated p_from to p_to that follow from the ledger.';
+comment on function rollup.later_previous_date_changes(int, date, date, rollup.ledger[]) is
+  'Before the ledger of p_from to p_to is replaced by p_occurrences: how the cells of later dates change by it.';
 
 create or replace function rollup.rebuild(
   p_account_id int, p_from date, p_to date,
@@ -85,6 +60,7 @@ declare
   v_old_snapshots_gone boolean;
   v_older_running boolean;
   v_deltas rollup.deltas[];
+  v_occurrences rollup.ledger[];
   v_pending tid[];
   v_marks tid[];
   v_later rollup.previous_dates[];
@@ -105,6 +81,9 @@ begin
       ) as d
     ),
     array(
+      select o from rollup.event_occurrences(p_account_id, v_settings.reporting_timezone, p_from, p_to) as o
+    ),
+    array(
       select d.ctid from rollup.deltas as d
       where d.account_id = p_account_id
         and (d.date between p_from and p_to or d.generation < v_settings.generation)
@@ -114,21 +93,33 @@ begin
       where m.account_id = p_account_id and m.date between p_from and p_to
     ),
     rollup.older_running(v_coverage.barrier)
-  into v_deltas, v_pending, v_marks, v_older_running;
+  into v_deltas, v_occurrences, v_pending, v_marks, v_older_running;
 
   delete from rollup.deltas as d where d.ctid = any (v_pending);
   delete from rollup.dirty_marks as m where m.ctid = any (v_marks);
 
-  v_later := rollup.later_previous_date_changes(p_account_id, p_from, p_to, v_deltas);
+  v_later := rollup.later_previous_date_changes(p_account_id, p_from, p_to, v_occurrences);
 
   delete from rollup.ledger as l where l.account_id = p_account_id and l.date between p_from and p_to;
-  insert into rollup.ledger (account_id, event_name, conversation_id, date, count, user_id, inbox_id)
-  select p_account_id, rollup.to_distinct_event(d.event_name), d.conversation_id, d.date, d.count, d.user_id, d.inbox_id
-  from unnest(v_deltas) as d
-  where d.conversation_id is not null
-  order by 2, 3, 4, 6, 7;
+  insert into rollup.ledger
+  select o.*
+  from unnest(v_occurrences) as o
+  order by o.event_name, o.conversation_id, o.date, o.user_id, o.inbox_id;
 
-  v_cells := array(select c from rollup.stored_previous_date_cells(p_account_id, p_from, p_to) as c);
+  v_cells := array(
+    select c
+    from rollup.previous_date_cells(
+      p_account_id,
+      v_occurrences || array(
+        select l
+        from rollup.ledger as l
+        where l.account_id = p_account_id
+          and l.date < p_from
+          and (l.event_name, l.conversation_id) in (select o.event_name, o.conversation_id from unnest(v_occurrences) as o)
+      )
+    ) as c
+    where c.date between p_from and p_to
+  );
   delete from rollup.previous_dates as p where p.account_id = p_account_id and p.date between p_from and p_to;
   perform rollup.apply_previous_dates(p_account_id, v_cells || v_later);
 
@@ -164,26 +155,20 @@ create or replace function rollup.plan_chunks(p_account_id int, p_from date, p_t
 returns table (chunk int, from_date date, to_date date, events bigint)
 language sql stable
 set jit = off as $$
+  -- Chunks need no more than an idea of how many events a day has: UTC dates will do.
   with day as (
-    select rollup.local_date(e.hour, s.reporting_timezone) as date, sum(e.events)::bigint as events
-    from rollup.account_settings as s
-    cross join lateral (
-      select date_trunc('hour', r.created_at) as hour, count(*) as events
-      from public.reporting_events as r
-      where r.account_id = p_account_id
-        and r.name = any (rollup.event_names())
-        and r.created_at >= p_from - 1
-        and r.created_at <= p_to + 2
-      group by 1
-    ) as e
-    where s.account_id = p_account_id
+    select e.created_at::date as date, count(*) as events
+    from public.reporting_events as e
+    where e.account_id = p_account_id
+      and e.name = any (rollup.event_names())
+      and e.created_at >= rollup.utc_bound(p_from, 0)
+      and e.created_at < rollup.utc_bound(p_to, 1)
     group by 1
   ),
   -- A day begins a new chunk when it would overfill the one that began where the running sum last passed a multiple.
   placed as (
     select d.date, d.events, (sum(d.events) over (order by d.date) - d.events) / p_max_events as bucket
     from day as d
-    where d.date between p_from and p_to
   ),
   piece as (
     select floor(p.bucket) as bucket, min(p.date) as from_date, sum(p.events)::bigint as events

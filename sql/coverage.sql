@@ -19,7 +19,7 @@ comment on function rollup.try_lock_account(int) is
 
 create or replace function rollup.lock_account(p_account_id int)
 returns void
-language plpgsql
+language plpgsql volatile
 -- Well below deadlock_timeout: if this wait is part of a deadlock it is we who give up, never the host.
 set lock_timeout = '300ms' as $$
 declare
@@ -29,14 +29,13 @@ begin
   loop
     begin
       perform pg_advisory_xact_lock(rollup.lock_class(), p_account_id);
+      lock table public.reporting_events in access share mode;
       return;
     exception when lock_not_available then
-      if clock_timestamp() > v_deadline then
-        exit;
-      end if;
+      exit when clock_timestamp() > v_deadline;
     end;
   end loop;
-  select string_agg(coalesce(l.pid::text, 'a prepared transaction'), ', ') into v_holders
+  select string_agg(coalesce('process ' || l.pid, 'a prepared transaction'), ', ') into v_holders
   from pg_locks as l
   where l.locktype = 'advisory' and l.granted and l.objsubid = 2
     and l.database = (select d.oid from pg_database as d where d.datname = current_database())
@@ -44,12 +43,16 @@ begin
     and l.objid = (p_account_id::bigint & 4294967295)::oid;
   raise exception using
     errcode = 'RU006',
-    message = format('account %s is busy: process %s holds its lock', p_account_id, coalesce(v_holders, '(just gone)')),
-    hint = 'Let that transaction end, or see it in pg_stat_activity; then try again. Nothing was changed.';
+    message = case
+      when v_holders is not null then format('account %s is busy: %s holds its lock', p_account_id, v_holders)
+      else format('account %s could not be rebuilt: public.reporting_events is locked, or the account''s lock was never free', p_account_id)
+    end,
+    hint = 'Nothing was changed. See pg_stat_activity for who it is, let that transaction end and try again.';
 end
 $$;
 comment on function rollup.lock_account(int) is
-  'Waits for the account''s lock for up to 10 s, then raises RU006 naming who holds it. While someone waits, writers leave deltas.';
+  'Waits for the account''s lock, and for the host''s table to be readable, for up to 10 s; then raises RU006 naming who holds it. While '
+  'somebody waits for it, writers leave deltas.';
 
 create or replace function rollup.writer_settings(p_account_id bigint)
 returns table (account_id int, generation bigint, timezone text, inline boolean, current boolean)

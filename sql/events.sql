@@ -30,6 +30,18 @@ language sql immutable parallel safe as $$
 $$;
 comment on function rollup.seconds(numeric) is 'Microseconds as seconds, without trailing zeros.';
 
+create or replace function rollup.utc_bound(p_date date, p_days int)
+returns timestamp
+language sql immutable parallel safe as $$
+  select case
+    when p_date < date '4713-01-03 BC' then timestamp '-infinity'
+    when p_date > date '294276-12-28' then timestamp 'infinity'
+    else (p_date + p_days)::timestamp
+  end
+$$;
+comment on function rollup.utc_bound(date, int) is
+  'Midnight UTC of a date p_days later, as a bound for created_at; infinite where there is no such timestamp.';
+
 create or replace function rollup.event_deltas(
   p_account_id int, p_generation bigint, p_timezone text, p_from date, p_to date
 )
@@ -42,7 +54,7 @@ language sql stable parallel safe as $$
     e.name::text,
     e.user_id::bigint,
     e.inbox_id::bigint,
-    case when rollup.to_distinct_event(e.name) is not null then e.conversation_id::bigint end,
+    null::bigint,
     count(*),
     rollup.seconds(sum(rollup.microseconds(e.value))),
     rollup.seconds(sum(rollup.microseconds(e.value_in_business_hours))),
@@ -51,10 +63,40 @@ language sql stable parallel safe as $$
   where e.account_id = p_account_id
     and e.name = any (rollup.event_names())
     -- A local day lies within a day of the same UTC date; the bucket decides.
-    and e.created_at >= p_from - 1
-    and e.created_at <= p_to + 2
-    and rollup.local_date(e.created_at, p_timezone) between p_from and p_to
-  group by 3, 4, 5, 6, 7
+    and e.created_at >= rollup.utc_bound(p_from, -1)
+    and e.created_at <= rollup.utc_bound(p_to, 2)
+    -- As a case, since the planner takes a range of an expression for one row in two hundred.
+    and case
+      when p_from = '-infinity' and p_to = 'infinity' then true
+      else rollup.local_date(e.created_at, p_timezone) between p_from and p_to
+    end
+  group by 3, 4, 5, 6
 $$;
 comment on function rollup.event_deltas(int, bigint, text, date, date) is
-  'The deltas of all raw events of an account''s days p_from to p_to (inclusive, infinite: open).';
+  'The deltas of all raw events of an account''s days p_from to p_to (inclusive, infinite: open), conversations apart.';
+
+create or replace function rollup.event_occurrences(p_account_id int, p_timezone text, p_from date, p_to date)
+returns setof rollup.ledger
+language sql stable parallel safe as $$
+  select
+    p_account_id,
+    rollup.to_distinct_event(e.name),
+    e.conversation_id::bigint,
+    rollup.local_date(e.created_at, p_timezone),
+    count(*)::int,
+    e.user_id::bigint,
+    e.inbox_id::bigint
+  from public.reporting_events as e
+  where e.account_id = p_account_id
+    and e.name = any (enum_range(null::rollup.distinct_event)::text[])
+    and e.conversation_id is not null
+    and e.created_at >= rollup.utc_bound(p_from, -1)
+    and e.created_at <= rollup.utc_bound(p_to, 2)
+    and case
+      when p_from = '-infinity' and p_to = 'infinity' then true
+      else rollup.local_date(e.created_at, p_timezone) between p_from and p_to
+    end
+  group by 2, 3, 4, 6, 7
+$$;
+comment on function rollup.event_occurrences(int, text, date, date) is
+  'The ledger of an account''s days p_from to p_to (inclusive, infinite: open) as the raw events have it.';

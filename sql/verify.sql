@@ -25,8 +25,8 @@ language sql stable as $$
     from setting as s
     join public.reporting_events as e on e.account_id = p_account_id
     where e.name = any (rollup.event_names())
-      and e.created_at >= p_from - 1
-      and e.created_at <= p_to + 2
+      and e.created_at >= rollup.utc_bound(p_from, -1)
+      and e.created_at <= rollup.utc_bound(p_to, 2)
       and s.clean @> rollup.local_date(e.created_at, s.reporting_timezone)
     group by 1, 2, 3, 4, 5
   ),
@@ -103,7 +103,7 @@ language sql stable as $$
     from (
       select p.* from rollup.previous_dates as p where p.account_id = p_account_id
       union all
-      select x.* from pending as p cross join lateral rollup.previous_date_changes(p_account_id, p.deltas) as x
+      select x.* from pending as p cross join lateral rollup.previous_date_changes(p_account_id, rollup.occurrences(p.deltas)) as x
     ) as c
     cross join setting as s
     where s.clean @> c.date
@@ -173,6 +173,14 @@ declare
   v_date date;
 begin
   perform rollup.require('repair', jsonb_build_object('p_account_id', p_account_id));
+  if p_from is null and p_to is null and exists (
+    select from rollup.dirty_marks as m where m.account_id = p_account_id and (m.date is null or not isfinite(m.date))
+  ) then
+    perform rollup.backfill(p_account_id);
+    return query
+      select distinct r.date from rollup.reporting_events_rollups as r where r.account_id = p_account_id order by 1;
+    return;
+  end if;
   for v_date in
     select v.date from rollup.verify(p_account_id, p_from, p_to) as v
     union
@@ -189,5 +197,6 @@ begin
 end
 $$;
 comment on function rollup.repair(int, date, date) is
-  'Rebuilds the days of an account that differ from the raw events or are dirty, in one transaction, and returns them. '
+  'Rebuilds the days of an account that differ from the raw events or are dirty, in one transaction, and returns them; all days if the '
+  'account as a whole is dirty and no range is given. '
   'Errors as in rollup.verify and rollup.backfill. Example: select rollup.repair(1);';
