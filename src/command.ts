@@ -59,7 +59,8 @@ export function action<Args extends unknown[]>(program: Command, work: Action<Ar
       });
     }
     await flushed();
-    process.exit(code);
+    // Output that could not be written has set it meanwhile.
+    process.exit(code || process.exitCode);
   };
 }
 

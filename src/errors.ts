@@ -27,6 +27,7 @@ export function errorCode(error: unknown): string | undefined {
   return textProperty(error, "code");
 }
 
+const lostConnection = /^(CONNECTION_(CLOSED|ENDED|DESTROYED)|ECONNRESET|EPIPE|57P0[123])$/;
 const notMigrated = new Set(["3F000", "42P01", "42883", "42703"]);
 
 /** Any error as a `UserError`: the database's own message, detail and hint where it has them. */
@@ -44,6 +45,12 @@ export function toUserError(error: unknown): UserError {
   if (code === "42501") {
     return new UserError(`The database role may not do this: ${message}.`, {
       hint: hint ?? "Connect as the owner of the host's tables, or ask for the missing right.",
+      cause: error,
+    });
+  }
+  if (lostConnection.test(code)) {
+    return new UserError(`The connection to the database was lost: ${message}.`, {
+      hint: "Is the server still running? What was committed is kept; run the command again.",
       cause: error,
     });
   }
