@@ -62,21 +62,39 @@ const distinctDiffering = `
     from unnest($2::date[], $3::date[]) as w (from_date, to_date)
     where rollup.clean_days($1) @> daterange(w.from_date, w.to_date, '[]')
   ),
-  cell as materialized (
-    select c.event_name::text, c.dimension_type::text, c.dimension_id, c.date, c.previous_date, c.count
+  -- Once without the pending deltas and once with them: what they will change.
+  occurrence as (
+    select w.pending, l.event_name::text, l.conversation_id, l.date, l.user_id, l.inbox_id, l.count
+    from (values (false), (true)) as w (pending)
+    join rollup.ledger as l on l.account_id = $1
+    union all
+    select true, d.event_name, d.conversation_id, d.date, d.user_id, d.inbox_id, d.count
+    from rollup.deltas as d
+    join rollup.account_settings as s on s.account_id = d.account_id and s.generation = d.generation
+    where d.account_id = $1 and d.conversation_id is not null
+  ),
+  sequence as (
+    select
+      s.pending, s.event_name, s.dimension_type, s.dimension_id, s.date,
+      lag(s.date, 1, '-infinity') over (
+        partition by s.pending, s.event_name, s.dimension_type, s.dimension_id, s.conversation_id order by s.date
+      ) as previous_date
     from (
-      select p.*
-      from rollup.previous_dates as p
-      where p.account_id = $1
-      union all
-      select p.*
-      from rollup.previous_date_changes($1, array(
-        select d
-        from rollup.deltas as d
-        join rollup.account_settings as s on s.account_id = d.account_id and s.generation = d.generation
-        where d.account_id = $1
-      )) as p
-    ) as c
+      select o.pending, o.event_name, d.dimension_type, d.dimension_id, o.conversation_id, o.date
+      from occurrence as o
+      cross join lateral (values ('account', $1::bigint), ('agent', o.user_id), ('inbox', o.inbox_id)) as d (dimension_type, dimension_id)
+      where d.dimension_id is not null
+      group by 1, 2, 3, 4, 5, 6
+      having sum(o.count) > 0
+    ) as s
+  ),
+  cell as materialized (
+    select p.event_name::text, p.dimension_type::text, p.dimension_id, p.date, p.previous_date, p.count
+    from rollup.previous_dates as p
+    where p.account_id = $1
+    union all
+    select s.event_name, s.dimension_type, s.dimension_id, s.date, s.previous_date, case when s.pending then 1 else -1 end
+    from sequence as s
   ),
   actual as (
     select w.from_date, w.to_date, c.event_name, c.dimension_type, c.dimension_id, sum(c.count)::bigint as count

@@ -1,0 +1,129 @@
+/** Applying the pending deltas. */
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { connect, database } from "../support/database.js";
+import { accountIn, assertExactEverywhere, insert, pending, sqlstate, stored } from "./support.js";
+
+const sql = database();
+
+async function fold(account: number | null = null): Promise<number> {
+  const [row] = await sql<{ count: number }[]>`select rollup.fold(${account})::int as count`;
+  return row?.count ?? 0;
+}
+
+async function appending(): Promise<number> {
+  const account = await accountIn("UTC");
+  await sql`select rollup.set_write_mode(${account}, 'append')`;
+  return account;
+}
+
+test("fold applies what is pending, once, and says how much", async () => {
+  const account = await appending();
+  await insert(sql, account, {});
+  await insert(sql, account, { user_id: 7 }, { user_id: 7 });
+  assert.is(await fold(account), 2);
+  const lines = [
+    `2026-02-11 account ${account} first_response 3 3 3`,
+    "2026-02-11 agent 7 first_response 2 2 2",
+  ];
+  assert.equal(await stored(account), lines);
+  assert.is(await fold(account), 0);
+  assert.equal(await stored(account), lines);
+  await assertExactEverywhere(account);
+});
+
+test("fold of everybody", async () => {
+  const accounts = [await appending(), await appending(), await appending()];
+  for (const account of accounts) await insert(sql, account, {}, { user_id: account });
+  assert.is(await fold(), 6);
+  for (const account of accounts) {
+    assert.is((await stored(account)).length, 2);
+    await assertExactEverywhere(account);
+  }
+});
+
+test("an account whose lock is taken is skipped, the others are not", async () => {
+  const [busy, free] = [await appending(), await appending()];
+  for (const account of [busy, free]) await insert(sql, account, {});
+  await sql.begin(async (tx) => {
+    await tx`select rollup.lock_account(${busy})`;
+    assert.is(await fold(), 1);
+    assert.is(await fold(busy), 0);
+  });
+  assert.is(await pending(busy), 1);
+  assert.is((await stored(free)).length, 1);
+  assert.is(await fold(busy), 1);
+});
+
+test("an account that cannot be folded stays as it was, with a warning, and holds up nobody", async () => {
+  const [bad, good] = [await appending(), await appending()];
+  for (const account of [bad, good]) await insert(sql, account, {});
+  await sql.unsafe(`
+    create function public.refuse() returns trigger language plpgsql as $$ begin raise 'refused'; end $$;
+    create trigger refuse before insert on rollup.reporting_events_rollups for each row
+      when (new.account_id = ${bad}) execute function public.refuse()`);
+  const warnings: string[] = [];
+  const client = connect({ onNotice: (notice) => warnings.push(String(notice.message)) });
+  try {
+    const [row] = await client`select rollup.fold() as count`;
+    assert.is(row?.count, "1");
+    assert.match(warnings.join("\n"), `account ${bad}`);
+    assert.is(await pending(bad), 1);
+    await assertExactEverywhere(bad);
+    await assertExactEverywhere(good);
+  } finally {
+    await client.end();
+    await sql`drop trigger refuse on rollup.reporting_events_rollups`;
+  }
+  assert.is(await fold(bad), 1);
+  await assertExactEverywhere(bad);
+});
+
+test("a fold that is rolled back changes nothing", async () => {
+  const account = await appending();
+  await insert(sql, account, {});
+  await sql
+    .begin(async (tx) => {
+      await tx`select rollup.fold(${account})`;
+      throw new Error("back");
+    })
+    .catch(() => {});
+  assert.is(await pending(account), 1);
+  assert.equal(await stored(account), []);
+  await assertExactEverywhere(account);
+});
+
+test("fold clears the rows of an old zone", async () => {
+  const account = await accountIn("UTC");
+  await insert(sql, account, {});
+  await sql`select rollup.set_reporting_timezone(${account}, 'Asia/Tokyo')`;
+  await fold();
+  assert.equal(await stored(account), []);
+});
+
+test("a fold in small pieces is exact after each", async () => {
+  const account = await appending();
+  for (let n = 0; n < 20; n++) {
+    await insert(sql, account, {
+      name: "conversation_bot_handoff",
+      conversation_id: n % 4,
+      user_id: n % 3,
+      created_at: `2026-02-${10 + (n % 5)} 12:00:00`,
+    });
+    await sql`update public.reporting_events set conversation_id = 2 where account_id = ${account} and conversation_id = 3`;
+  }
+  await sql`delete from public.reporting_events where account_id = ${account} and user_id = 1`;
+  for (let more = true; more; ) {
+    const [row] = await sql`select rollup.fold_account(${account}, 7) as count`;
+    more = row?.count !== "0";
+    await assertExactEverywhere(account);
+  }
+  assert.is(await pending(account), 0);
+});
+
+test("read committed only", async () => {
+  const attempt = sql.begin("isolation level repeatable read", (tx) => tx`select rollup.fold()`);
+  assert.is(await sqlstate(attempt), "RU004");
+});
+
+test.run();

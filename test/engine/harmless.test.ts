@@ -1,0 +1,330 @@
+/** Whatever happens inside our trigger, the host's statement succeeds, and the days concerned are known to be dirty. */
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import type { Sql } from "../../src/connection.js";
+import {
+  connect,
+  createDatabase,
+  database,
+  databaseUrl,
+  otherDatabase,
+} from "../support/database.js";
+import {
+  accountIn,
+  assertExact,
+  assertExactEverywhere,
+  cleanDays,
+  insert,
+  pending,
+  rollups,
+  sqlstate,
+} from "./support.js";
+
+const sql = database();
+const handoff = {
+  name: "conversation_bot_handoff",
+  conversation_id: 1,
+  user_id: 7,
+  created_at: "2026-02-11 12:00:00",
+};
+
+/** A client whose warnings are kept. */
+function listening(options: { url?: string } = {}): { client: Sql; warnings: string[] } {
+  const warnings: string[] = [];
+  const client = connect({
+    ...options,
+    onNotice: ({ severity, message }) => {
+      if (severity === "WARNING") warnings.push(String(message));
+    },
+  });
+  return { client, warnings };
+}
+
+const operations: Record<string, (client: Sql, account: number) => PromiseLike<unknown>> = {
+  "an insert": (client, account) => insert(client, account, { ...handoff, conversation_id: 2 }),
+  "an insert of many": (client, account) =>
+    insert(
+      client,
+      account,
+      handoff,
+      { ...handoff, conversation_id: 2 },
+      { name: "reply_time", created_at: "2026-02-13 12:00:00" },
+    ),
+  "an update": (client, account) =>
+    client`update public.reporting_events set conversation_id = 3, user_id = 8 where account_id = ${account}`,
+  "a delete": (client, account) =>
+    client`delete from public.reporting_events where account_id = ${account}`,
+};
+
+async function breakTable(table: string, account: number): Promise<() => Promise<void>> {
+  await sql.unsafe(`
+    create or replace function public.refuse() returns trigger language plpgsql as $$ begin raise 'refused'; end $$;
+    create trigger refuse_${account} before insert or update or delete on rollup.${table}
+      for each row execute function public.refuse()`);
+  return async () => {
+    await sql.unsafe(`drop trigger refuse_${account} on rollup.${table}`);
+  };
+}
+
+for (const table of ["deltas", "reporting_events_rollups", "ledger", "previous_dates"]) {
+  for (const [what, operate] of Object.entries(operations)) {
+    test(`${what} while rollup.${table} refuses rows`, async () => {
+      const account = await accountIn("UTC");
+      await insert(sql, account, handoff, {
+        ...handoff,
+        name: "conversation_resolved",
+        created_at: "2026-02-12 12:00:00",
+      });
+      if (table === "deltas") await sql`select rollup.set_write_mode(${account}, 'append')`;
+      const { client, warnings } = listening();
+      const mend = await breakTable(table, account);
+      try {
+        await operate(client, account);
+      } finally {
+        await mend();
+        await client.end();
+      }
+      assert.match(warnings.join("\n"), "refused");
+      assert.not.match(await cleanDays(account), /^\{\(,\)\}$/);
+      await assertExact(account);
+      await sql`select rollup.repair(${account})`;
+      await assertExactEverywhere(account);
+    });
+  }
+}
+
+test("not even a dirty mark can be written: the host's statement succeeds, with a warning", async () => {
+  const account = await accountIn("UTC");
+  const { client, warnings } = listening();
+  const mends = [
+    await breakTable("reporting_events_rollups", account),
+    await breakTable("dirty_marks", account),
+  ];
+  try {
+    await insert(client, account, {});
+    await insert(client, account, {}, {});
+  } finally {
+    for (const mend of mends) await mend();
+    await client.end();
+  }
+  assert.match(warnings.join("\n"), "not even marked");
+  const [count] =
+    await sql`select count(*)::int as count from public.reporting_events where account_id = ${account}`;
+  assert.is(count?.count, 3);
+});
+
+test("truncate while dirty marks cannot be written", async () => {
+  const other = await createDatabase();
+  const { client, warnings } = listening({ url: other.url });
+  try {
+    await client`select rollup.set_reporting_timezone(1, 'UTC')`;
+    await client.unsafe(`
+      create function public.refuse() returns trigger language plpgsql as $$ begin raise 'refused'; end $$;
+      create trigger refuse before insert on rollup.dirty_marks for each row execute function public.refuse()`);
+    await client`truncate public.reporting_events`;
+    assert.match(warnings.join("\n"), "refused");
+  } finally {
+    await client.end();
+    await other.drop();
+  }
+});
+
+test("each function that the trigger calls, broken (rule: all code inside the exception block)", async () => {
+  const other = await createDatabase();
+  const { client, warnings } = listening({ url: other.url });
+  try {
+    await client`select rollup.set_reporting_timezone(1, 'UTC')`;
+    const functions = await client<{ name: string; definition: string }[]>`
+      select p.proname as name,
+        format('create or replace function rollup.%I(%s) returns %s language plpgsql as $$ begin raise %L; end $$', p.proname,
+          pg_get_function_arguments(p.oid), pg_get_function_result(p.oid), p.proname || ' is broken') as definition
+      from pg_proc as p
+      where p.pronamespace = 'rollup'::regnamespace and p.prokind = 'f' and p.prorettype not in ('trigger'::regtype)`;
+    const blamed = new Set<string>();
+    for (const { name, definition } of functions) {
+      await client.unsafe("begin");
+      await client.unsafe(definition);
+      warnings.length = 0;
+      await insert(client, 1, handoff);
+      await insert(client, 1, handoff, { ...handoff, conversation_id: 2 });
+      await client`update public.reporting_events set conversation_id = 3`;
+      await client`delete from public.reporting_events where conversation_id = 3`;
+      if (warnings.length > 0) blamed.add(name);
+      await client.unsafe("rollback");
+    }
+    for (const name of [
+      "event_names",
+      "local_date",
+      "microseconds",
+      "writer_settings",
+      "try_lock_account",
+      "apply",
+    ]) {
+      assert.ok(blamed.has(name), `${name} did not matter`);
+    }
+  } finally {
+    await client.end();
+    await other.drop();
+  }
+});
+
+test("a zone that is valid no longer: an account-wide mark, and exact once it is (rule: a mark without date)", async () => {
+  const account = await accountIn("UTC");
+  await insert(sql, account, handoff);
+  const { client, warnings } = listening();
+  await sql`update rollup.account_settings set reporting_timezone = 'Mars/Olympus' where account_id = ${account}`;
+  for (const operate of Object.values(operations)) await operate(client, account);
+  await client.end();
+  assert.match(warnings.join("\n"), "Mars/Olympus");
+  assert.is(await cleanDays(account), "{}");
+  await sql`update rollup.account_settings set reporting_timezone = 'UTC' where account_id = ${account}`;
+  assert.is(await cleanDays(account), "{}");
+  await insert(sql, account, handoff, {});
+  await sql`select rollup.repair(${account})`;
+  await assertExactEverywhere(account);
+});
+
+const extremes: [string, string][] = [
+  ["infinity", "infinity"],
+  ["-infinity", "-infinity"],
+  ["294276-12-31 23:59:59.999999", "294276-12-31"],
+  ["4714-11-24 00:00:00 BC", "4714-11-24 BC"],
+  ["4713-01-01 12:00:00 BC", "4713-01-01 BC"],
+];
+
+for (const [created_at, date] of extremes) {
+  for (const zone of ["Pacific/Kiritimati", "Pacific/Pago_Pago"]) {
+    test(`created_at ${created_at} in ${zone}`, async () => {
+      const account = await accountIn(zone);
+      const { client, warnings } = listening();
+      await insert(client, account, { ...handoff, created_at });
+      await insert(client, account, { ...handoff, created_at }, { created_at }, handoff);
+      await client.end();
+      assert.equal(warnings, []);
+      const line = `${date} account ${account} bot_handoffs_count 1 0 0`;
+      assert.ok((await rollups(account)).includes(line), (await rollups(account)).join("\n"));
+      await sql`select rollup.backfill(${account})`;
+      assert.ok((await rollups(account)).includes(line));
+      assert.equal([...(await sql`select * from rollup.verify(${account})`)], []);
+      await sql`update public.reporting_events set user_id = 8 where account_id = ${account}`;
+      assert.equal([...(await sql`select * from rollup.verify(${account})`)], []);
+      await sql`delete from public.reporting_events where account_id = ${account}`;
+      assert.equal(await rollups(account), []);
+      await assertExactEverywhere(account);
+    });
+  }
+}
+
+test("extreme dates while the rollups refuse them are repaired (rule: the date itself may be what failed)", async () => {
+  const account = await accountIn("UTC");
+  const mend = await breakTable("reporting_events_rollups", account);
+  for (const [created_at] of extremes) await insert(sql, account, { ...handoff, created_at });
+  await mend();
+  await sql`select rollup.repair(${account})`;
+  assert.is(await cleanDays(account), "{(,)}");
+  assert.equal([...(await sql`select * from rollup.verify(${account})`)], []);
+  assert.is((await rollups(account)).length, 2 * extremes.length);
+});
+
+test("a role without any privilege on our schema, with a hostile search_path", async () => {
+  const account = await accountIn("America/Havana");
+  const name = `host_${account}`;
+  const database_name = new URL(databaseUrl).pathname.slice(1);
+  await sql.unsafe(`
+    create role ${name} login password 'secret';
+    grant select, insert, update, delete, truncate on public.reporting_events to ${name};
+    grant usage on all sequences in schema public to ${name};
+    grant temporary on database ${database_name} to ${name};
+    create schema hostile;
+    grant usage on schema hostile to ${name};
+    create function hostile.timezone(text, timestamp) returns timestamptz language sql as 'select now()';
+    create function hostile.round(float8) returns float8 language sql as 'select 7::float8';
+    create function hostile.abs(float8) returns float8 language sql as 'select 7::float8';
+    create function hostile.greatest_of(int, int) returns int language sql as 'select 7';
+    create function hostile.never(text, text) returns boolean language sql as 'select false';
+    create operator hostile.= (leftarg = text, rightarg = text, function = hostile.never);
+    create table hostile.account_settings (account_id int);
+    create table hostile.deltas (account_id int)`);
+  const { client, warnings } = listening({
+    url: otherDatabase(databaseUrl, database_name, { user: name, password: "secret" }),
+  });
+  try {
+    assert.is(await sqlstate(client`select * from rollup.account_settings`), "42501");
+    await client.unsafe(`
+      set search_path = hostile, pg_catalog, public;
+      create temporary table events (account_id int);
+      create temporary table deltas (account_id int)`);
+    for (const operate of Object.values(operations)) await operate(client, account);
+    await insert(client, account, handoff, handoff, { value: 3.5 });
+    await insert(client, account, { value: 2.25 });
+    assert.equal(warnings, []);
+    await assertExactEverywhere(account);
+    await client`truncate public.reporting_events`;
+    assert.equal(warnings, []);
+    assert.is(await cleanDays(account), "{}");
+  } finally {
+    await client.end();
+    await sql.unsafe(`drop schema hostile cascade; drop owned by ${name}; drop role ${name}`);
+    await sql`select rollup.backfill(${account})`;
+  }
+});
+
+test("a cancelled statement is the host's own", async () => {
+  const account = await accountIn("UTC");
+  await sql.unsafe(`
+    create function public.dawdle() returns trigger language plpgsql as $$ begin perform pg_sleep(30); return new; end $$;
+    create trigger dawdle before insert on rollup.reporting_events_rollups for each row
+      when (new.account_id = ${account}) execute function public.dawdle()`);
+  const client = connect({ settings: { statement_timeout: "300ms" } });
+  try {
+    assert.is(await sqlstate(insert(client, account, {})), "57014");
+  } finally {
+    await client.end();
+    await sql`drop trigger dawdle on rollup.reporting_events_rollups`;
+  }
+  await assertExactEverywhere(account);
+});
+
+test("lastval() is the host's (rule: no identity column)", async () => {
+  const account = await accountIn("UTC");
+  const client = connect();
+  for (const mode of ["inline", "append"]) {
+    await client`select rollup.set_write_mode(${account}, ${mode})`;
+    const [row] = await client`
+      insert into public.reporting_events (name, value, account_id) values ('reply_time', 1, ${account}) returning id`;
+    const [last] = await client`select lastval() as id`;
+    assert.is(last?.id, row?.id);
+  }
+  await client.end();
+});
+
+test("writers neither fold nor touch the settings, coverage or queue (rule: append-only writers)", async () => {
+  const account = await accountIn("UTC");
+  await sql`select rollup.set_write_mode(${account}, 'append')`;
+  await insert(sql, account, {});
+  await sql`select rollup.set_write_mode(${account}, 'inline')`;
+  const state = () => sql`
+    select s.xmin::text, c.xmin::text as coverage, (select count(*) from rollup.backfill_runs) as runs
+    from rollup.account_settings as s join rollup.account_coverage as c using (account_id) where account_id = ${account}`;
+  const before = [...(await state())];
+  for (const operate of Object.values(operations)) await operate(sql, account);
+  assert.equal([...(await state())], before);
+  assert.is(await pending(account), 1);
+});
+
+test("many statements of one transaction use few subtransactions (rule: append without after some 40 firings)", async () => {
+  const account = await accountIn("UTC");
+  await sql`select rollup.set_write_mode(${account}, 'append')`;
+  await sql.begin(async (tx) => {
+    for (let n = 0; n < 200; n++) {
+      await tx`insert into public.reporting_events (name, value, account_id) values ('reply_time', 1, ${account})`;
+    }
+  });
+  assert.is(await pending(account), 200);
+  const [row] =
+    await sql`select count(distinct xmin::text)::int as xids from rollup.deltas where account_id = ${account}`;
+  assert.ok(row?.xids <= 50, `${row?.xids} subtransactions`);
+  await assertExactEverywhere(account);
+});
+
+test.run();

@@ -1,0 +1,44 @@
+/** The registry, written out. */
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { database } from "../support/database.js";
+
+const sql = database();
+
+test("event metrics", async () => {
+  const rows =
+    await sql`select concat_ws(' ', event_name, metric, payload) as line from rollup.event_metrics order by 1`;
+  assert.equal(
+    rows.map(({ line }) => line),
+    [
+      "conversation_bot_handoff bot_handoffs_count distinct",
+      "conversation_bot_resolved bot_resolutions_count count",
+      "conversation_resolved resolution_time duration",
+      "conversation_resolved resolutions_count count",
+      "first_response first_response duration",
+      "reply_time reply_time duration",
+    ],
+  );
+});
+
+test("report metrics", async () => {
+  const rows = await sql`
+    select concat_ws(' ', report_metric, aggregate, coalesce(event_name, '-'), coalesce(metric, '-'), coalesce(summary_key, '-')) as line
+    from rollup.report_metrics order by 1`;
+  assert.equal(
+    rows.map(({ line }) => line),
+    [
+      "avg_first_response_time average first_response first_response avg_first_response_time",
+      "avg_resolution_time average conversation_resolved resolution_time avg_resolution_time",
+      "bot_handoffs_count count conversation_bot_handoff bot_handoffs_count -",
+      "bot_resolutions_count count conversation_bot_resolved bot_resolutions_count -",
+      "conversations_count count - - -",
+      "incoming_messages_count count - - -",
+      "outgoing_messages_count count - - -",
+      "reply_time average reply_time reply_time avg_reply_time",
+      "resolutions_count count conversation_resolved resolutions_count resolved_conversations_count",
+    ],
+  );
+});
+
+test.run();

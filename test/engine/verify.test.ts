@@ -1,0 +1,241 @@
+/** verify finds every kind of difference, repair mends it. */
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { connect, database } from "../support/database.js";
+import {
+  accountIn,
+  assertExactEverywhere,
+  cleanDays,
+  insert,
+  newAccount,
+  sqlstate,
+  untracked,
+} from "./support.js";
+
+const sql = database();
+
+interface Found {
+  structure: string;
+  date: string;
+  dimension_type: string;
+  dimension_id: string;
+  metric: string;
+  expected_count: string | null;
+  actual_count: string | null;
+  expected_sum_value: string | null;
+  actual_sum_value: string | null;
+}
+
+async function verify(
+  account: number,
+  from: string | null = null,
+  to: string | null = null,
+): Promise<Found[]> {
+  return [...(await sql<Found[]>`select * from rollup.verify(${account}, ${from}, ${to})`)];
+}
+
+async function repair(account: number): Promise<string[]> {
+  const rows = await sql<{ date: string }[]>`select rollup.repair(${account}) as date`;
+  return rows.map(({ date }) => date);
+}
+
+async function filled(): Promise<number> {
+  const account = await accountIn("UTC");
+  for (const day of [10, 11, 12]) {
+    const common = {
+      user_id: 7,
+      conversation_id: 1,
+      created_at: `2026-02-${day} 12:00:00`,
+      value: 5,
+    };
+    await insert(
+      sql,
+      account,
+      { ...common, name: "conversation_bot_handoff" },
+      { ...common, name: "conversation_resolved" },
+      { ...common, conversation_id: 2, name: "conversation_bot_handoff" },
+      common,
+    );
+  }
+  await assertExactEverywhere(account);
+  return account;
+}
+
+const damages: [string, string, (account: number) => string][] = [
+  [
+    "a row gone",
+    "rollup",
+    (a) =>
+      `delete from rollup.reporting_events_rollups where account_id = ${a} and date = '2026-02-11' and metric = 'first_response'`,
+  ],
+  [
+    "a row too many",
+    "rollup",
+    (a) =>
+      `insert into rollup.reporting_events_rollups values (${a}, '2026-02-11', 'inbox', 5, 'reply_time', 1)`,
+  ],
+  [
+    "a wrong count",
+    "rollup",
+    (a) =>
+      `update rollup.reporting_events_rollups set count = count + 1 where account_id = ${a} and date = '2026-02-11' and metric = 'bot_handoffs_count'`,
+  ],
+  [
+    "a wrong sum",
+    "rollup",
+    (a) =>
+      `update rollup.reporting_events_rollups set sum_value = sum_value + 0.000001 where account_id = ${a} and date = '2026-02-11' and metric = 'first_response'`,
+  ],
+  [
+    "a wrong business sum",
+    "rollup",
+    (a) =>
+      `update rollup.reporting_events_rollups set sum_value_business_hours = 0 where account_id = ${a} and date = '2026-02-11' and metric = 'first_response'`,
+  ],
+  [
+    "a wrong ledger count",
+    "ledger",
+    (a) =>
+      `update rollup.ledger set count = 7 where account_id = ${a} and date = '2026-02-11' and conversation_id = 2`,
+  ],
+  [
+    "a ledger row gone",
+    "ledger",
+    (a) =>
+      `delete from rollup.ledger where account_id = ${a} and date = '2026-02-11' and conversation_id = 2`,
+  ],
+  [
+    "a ledger row too many",
+    "ledger",
+    (a) =>
+      `insert into rollup.ledger values (${a}, 'conversation_resolved', 9, '2026-02-11', 1, null, null)`,
+  ],
+  [
+    "a wrong previous date",
+    "previous_date",
+    (a) =>
+      `update rollup.previous_dates set count = 9 where account_id = ${a} and date = '2026-02-11'`,
+  ],
+  [
+    "a previous date gone",
+    "previous_date",
+    (a) => `delete from rollup.previous_dates where account_id = ${a} and date = '2026-02-11'`,
+  ],
+  [
+    "a previous date too many",
+    "previous_date",
+    (a) =>
+      `insert into rollup.previous_dates values (${a}, 'conversation_resolved', 'inbox', 3, '2026-02-11', '2026-02-01', 1)`,
+  ],
+  [
+    "a delta gone astray",
+    "rollup",
+    (a) =>
+      `insert into rollup.deltas select ${a}, generation, '2026-02-11', 'reply_time', 7, 3, null, 1, 0, 0, false from rollup.account_settings where account_id = ${a}`,
+  ],
+];
+
+for (const [what, structure, damage] of damages) {
+  test(`${what} is found and repaired`, async () => {
+    const account = await filled();
+    await sql.unsafe(damage(account));
+    const found = await verify(account);
+    assert.ok(
+      found.some((row) => row.structure === structure && row.date === "2026-02-11"),
+      JSON.stringify(found),
+    );
+    assert.equal(await verify(account, "2026-02-13"), []);
+    const repaired = await repair(account);
+    assert.ok(repaired.includes("2026-02-11"));
+    await assertExactEverywhere(account);
+    assert.equal(await repair(account), []);
+  });
+}
+
+test("an event that no trigger saw, in words and numbers", async () => {
+  const account = await filled();
+  await untracked((behind) =>
+    insert(behind, account, { value: 7, created_at: "2026-02-11 13:00:00" }),
+  );
+  const [found, ...rest] = await verify(account);
+  assert.equal(rest, []);
+  assert.is(found?.structure, "rollup");
+  assert.is(found?.date, "2026-02-11");
+  assert.is(found?.dimension_type, "account");
+  assert.is(found?.dimension_id, String(account));
+  assert.is(found?.metric, "first_response");
+  assert.is(found?.expected_count, "2");
+  assert.is(found?.actual_count, "1");
+  assert.is(found?.expected_sum_value, "12");
+  assert.is(found?.actual_sum_value, "5");
+  assert.equal(await repair(account), ["2026-02-11"]);
+});
+
+test("verify looks at the days asked for, and at clean days only", async () => {
+  const account = await filled();
+  await sql`update rollup.reporting_events_rollups set count = count + 1 where account_id = ${account}`;
+  const dates = async (from: string | null, to: string | null) =>
+    [...new Set((await verify(account, from, to)).map(({ date }) => date))].sort();
+  assert.equal(await dates(null, null), ["2026-02-10", "2026-02-11", "2026-02-12"]);
+  assert.equal(await dates("2026-02-11", "2026-02-11"), ["2026-02-11"]);
+  assert.equal(await dates("2026-02-11", null), ["2026-02-11", "2026-02-12"]);
+  await sql`insert into rollup.dirty_marks values (${account}, '2026-02-11', now(), 'test')`;
+  assert.equal(await dates(null, null), ["2026-02-10", "2026-02-12"]);
+  await sql`insert into rollup.dirty_marks values (${account}, null, now(), 'test')`;
+  assert.equal(await dates(null, null), []);
+});
+
+test("verify writes nothing and runs in a read-only transaction", async () => {
+  const account = await filled();
+  const client = connect({ settings: { default_transaction_read_only: "on" } });
+  try {
+    assert.equal([...(await client`select * from rollup.verify(${account})`)], []);
+  } finally {
+    await client.end();
+  }
+});
+
+test("repair rebuilds dirty days although nothing differs", async () => {
+  const account = await filled();
+  await sql`
+    insert into rollup.dirty_marks values (${account}, '2026-02-11', now(), 'test'), (${account}, '2026-02-20', now(), 'test')`;
+  assert.is(await cleanDays(account), "{(,2026-02-11),[2026-02-12,2026-02-20),[2026-02-21,)}");
+  assert.equal(await repair(account), ["2026-02-11", "2026-02-20"]);
+  await assertExactEverywhere(account);
+});
+
+test("repair mends an account-wide mark", async () => {
+  const account = await filled();
+  await untracked(
+    (behind) =>
+      behind`delete from public.reporting_events where account_id = ${account} and created_at < '2026-02-11'`,
+  );
+  await sql`insert into rollup.dirty_marks values (${account}, null, now(), 'test')`;
+  assert.is(await cleanDays(account), "{}");
+  const repaired = await repair(account);
+  assert.ok(repaired.includes("2026-02-10"), repaired.join());
+  await assertExactEverywhere(account);
+});
+
+test("errors", async () => {
+  const account = await accountIn("UTC");
+  const none = newAccount();
+  const state = (query: string) => sqlstate(sql.unsafe(query));
+  for (const name of ["verify", "repair"]) {
+    assert.is(await state(`select rollup.${name}(null)`), "RU009");
+    assert.is(await state(`select rollup.${name}(${none})`), "RU002");
+    assert.is(
+      await state(`select rollup.${name}(${account}, '2026-01-02', '2026-01-01')`),
+      "RU003",
+    );
+    assert.is(await state(`select rollup.${name}(${account}, '-infinity')`), "RU003");
+  }
+  await sql`insert into rollup.dirty_marks values (${account}, '2026-02-11', now(), 'test')`;
+  const attempt = sql.begin(
+    "isolation level repeatable read",
+    (tx) => tx`select rollup.repair(${account})`,
+  );
+  assert.is(await sqlstate(attempt), "RU004");
+});
+
+test.run();
