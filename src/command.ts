@@ -47,9 +47,12 @@ export function action<Args extends unknown[]>(program: Command, work: Action<Ar
     const context = makeContext(out, deferred, interruption.signal, () => {
       patient = true;
     });
+    const crashed = new Promise<never>((_, failed) => {
+      process.on("uncaughtException", failed);
+    });
     let code = 0;
     try {
-      code = (await Promise.race([work(context, ...args), signalled])) ?? 0;
+      code = (await Promise.race([work(context, ...args), signalled, crashed])) ?? 0;
     } catch (error) {
       code = report(out, error);
     }

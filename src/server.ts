@@ -154,7 +154,7 @@ function program(binaries: Binaries, name: "initdb" | "pg_ctl" | "postgres"): st
 /** The package's binaries where the server's user can run them, else a copy in a temporary folder. */
 async function usableBinaries(packaged: Binaries, runAs: Identity | undefined): Promise<Binaries> {
   await linkLibraries(packaged.native).catch(() => {});
-  if (await canRun(packaged, runAs)) return packaged;
+  if (isShellSafe(packaged.native) && (await canRun(packaged, runAs))) return packaged;
   const folder = await temporaryFolder(`postgresql-${packaged.version}-${process.arch}`, runAs);
   const copied = { ...packaged, native: join(folder, "native") };
   if (!(await canRun(copied, runAs))) await copyBinaries(packaged.native, copied.native);
@@ -197,13 +197,16 @@ export async function linkLibraries(native: string): Promise<void> {
   }
 }
 
-/** The wanted folder; or, when we are root and the server's user cannot enter it, one it can, always the same. */
+/**
+ * The wanted folder; or, when we are root and the server's user cannot enter it, or when pg_ctl could not quote its
+ * name, a temporary one, always the same.
+ */
 async function stateFolder(
   wanted: string,
 ): Promise<{ folder: string; runAs: Identity | undefined }> {
   const runAs = await serverUser();
   await makeFolder(wanted);
-  if (runAs === undefined || (await canEnter(wanted, runAs))) {
+  if (isShellSafe(wanted) && (runAs === undefined || (await canEnter(wanted, runAs)))) {
     return { folder: wanted, runAs: await dataOwner(wanted, runAs) };
   }
   await rm(join(wanted, ".gitignore"), { force: true });
@@ -214,6 +217,11 @@ async function stateFolder(
     .slice(0, 12);
   const folder = await temporaryFolder(name, runAs);
   return { folder, runAs: await dataOwner(folder, runAs) };
+}
+
+/** pg_ctl puts paths into a shell's command line between double quotes, as they are. */
+function isShellSafe(path: string): boolean {
+  return process.platform === "win32" || !/["$`\\\n]/.test(path);
 }
 
 async function canonical(path: string): Promise<string> {
@@ -633,6 +641,8 @@ async function run(
   const child = spawn(command, args, {
     ...runAs,
     cwd: "/",
+    // Ctrl-C in a terminal is for us: a server interrupted while it starts would be left behind.
+    detached: process.platform !== "win32",
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...Object.fromEntries(environment), LC_ALL: "C" },
     windowsHide: true,

@@ -140,6 +140,21 @@ commands("without DATABASE_URL the embedded server is started, and stopped again
   assert.is(await runningPort(cluster), undefined);
 });
 
+commands("Ctrl-C while the server starts leaves none behind", async () => {
+  const { cwd, env } = await project();
+  for (const delay of [0, 200, 600]) {
+    const migrating = terminal(["migrate"], { cwd, env });
+    terminals.push(migrating);
+    await migrating.until("Starting PostgreSQL");
+    await new Promise((done) => setTimeout(done, delay));
+    migrating.press("ctrl-c");
+    const code = await migrating.ended;
+    assert.ok(code === 130 || (code === 0 && delay > 0), `${code}: ${migrating.output()}`);
+    const cluster = await prepareCluster(join(cwd, ".reporting-rollup"));
+    assert.is(await runningPort(cluster), undefined);
+  }
+});
+
 commands("server prints how to connect, serves others, and stops at Ctrl-C", async () => {
   const { cwd, env } = await project();
   const server = terminal(["server"], { cwd, env, columns: 200 });

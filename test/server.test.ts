@@ -288,6 +288,14 @@ server("as root, goes to a folder that the server's user can enter, always the s
   assert.is.not(other.folder, cluster.folder);
 });
 
+server("goes elsewhere from a folder whose name a shell would read", async () => {
+  const odd = join(await newFolder(), 'it\'s $(touch "x")`', "data");
+  const cluster = await newCluster(odd);
+  const used = await acquireEmbedded(odd, options);
+  assert.is(await used.release(), "stopped");
+  assert.is.not(cluster.folder, odd);
+});
+
 server("as root, does not take a temporary folder that somebody else has put there", async () => {
   if (process.getuid?.() !== 0) return;
   const closed = join(await newFolder(0o700), ".reporting-rollup");

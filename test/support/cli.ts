@@ -152,7 +152,7 @@ async function waitFor(
   text: () => string,
   ended: () => boolean,
 ): Promise<string> {
-  const deadline = Date.now() + 30_000;
+  const deadline = Date.now() + 60_000;
   for (;;) {
     const last = ended() || Date.now() > deadline;
     const found = typeof pattern === "string" ? text().includes(pattern) : pattern.exec(text());
