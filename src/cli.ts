@@ -2,6 +2,8 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerBackfill } from "./commands/backfill.js";
+import { registerDemo } from "./commands/demo.js";
+import { registerFlag } from "./commands/flag.js";
 import { registerMigrate } from "./commands/migrate.js";
 import { registerServer } from "./commands/server.js";
 import { registerStatus } from "./commands/status.js";
@@ -31,7 +33,9 @@ const program = new Command("reporting-rollup")
   .showHelpAfterError("(--help shows what there is)");
 
 registerMigrate(program);
+registerDemo(program);
 registerServer(program);
+registerFlag(program);
 registerBackfill(program);
 registerWorker(program);
 registerStatus(program);

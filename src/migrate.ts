@@ -36,6 +36,7 @@ export const sqlFiles = [
   "settings.sql",
   "account_status.sql",
   "worker.sql",
+  "command_line.sql",
   "triggers.sql",
   "privileges.sql",
 ];
