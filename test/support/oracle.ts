@@ -58,7 +58,7 @@ const differing = `
 /** COUNT(DISTINCT conversation_id) of ranges of clean days, by the previous dates with the pending deltas, and from the raw events. */
 const distinctDiffering = `
   with wanted as (
-    select w.from_date, w.to_date
+    select distinct w.from_date, w.to_date
     from unnest($2::date[], $3::date[]) as w (from_date, to_date)
     where rollup.clean_days($1) @> daterange(w.from_date, w.to_date, '[]')
   ),
