@@ -4,11 +4,17 @@ import { z } from "zod";
 
 const account = z.coerce.number().int().positive().max(2_147_483_647);
 const date = z.iso.date().refine((text) => text >= "1970-01-01" && text < "2200-01-01");
+const id = z.string().regex(/^\d{1,18}$/);
 const count = z.coerce.number().int().min(1);
 
 /** An account's number. */
 export function accountArgument(text: string): number {
   return parse(account, text, "It is a whole number above 0, such as 1.");
+}
+
+/** The id of an agent or an inbox. */
+export function idArgument(text: string): string {
+  return parse(id, text, "It is a whole number, such as 7.");
 }
 
 /** An account-local date. */

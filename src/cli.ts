@@ -5,8 +5,12 @@ import { registerBackfill } from "./commands/backfill.js";
 import { registerDemo } from "./commands/demo.js";
 import { registerFlag } from "./commands/flag.js";
 import { registerMigrate } from "./commands/migrate.js";
+import { registerReport } from "./commands/report.js";
 import { registerServer } from "./commands/server.js";
 import { registerStatus } from "./commands/status.js";
+import { registerTimezone } from "./commands/timezone.js";
+import { registerUninstall } from "./commands/uninstall.js";
+import { registerVerify } from "./commands/verify.js";
 import { registerWorker } from "./commands/worker.js";
 import { errorCode, UserError } from "./errors.js";
 import { makeOutput } from "./output.js";
@@ -32,13 +36,17 @@ const program = new Command("reporting-rollup")
   .exitOverride()
   .showHelpAfterError("(--help shows what there is)");
 
-registerMigrate(program);
 registerDemo(program);
+registerMigrate(program);
 registerServer(program);
-registerFlag(program);
+registerTimezone(program);
 registerBackfill(program);
 registerWorker(program);
+registerFlag(program);
 registerStatus(program);
+registerReport(program);
+registerVerify(program);
+registerUninstall(program);
 // Options of all commands may also stand behind the command.
 for (const command of program.commands) {
   command.option("--json", "print one JSON document instead of text");

@@ -134,6 +134,13 @@ async function readMigrations(root: string): Promise<Migration[]> {
   );
 }
 
+/** The hashes by which graphile-migrate remembers our migrations. */
+export async function ownMigrations(
+  root = fileURLToPath(new URL("..", import.meta.url)),
+): Promise<string[]> {
+  return (await readMigrations(root)).map(({ hash }) => hash);
+}
+
 // --- Checks, before anything is written -----------------------------------------------------------------
 
 const text = ["character varying", "text"];

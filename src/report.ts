@@ -8,6 +8,16 @@ import { table } from "./terminal/table.js";
 export const groupings = ["hour", "day", "week", "month", "quarter", "year"] as const;
 export type Grouping = (typeof groupings)[number];
 
+/** The metrics that can be reported. */
+export const metrics = [
+  "resolutions_count",
+  "avg_resolution_time",
+  "avg_first_response_time",
+  "reply_time",
+  "bot_resolutions_count",
+  "bot_handoffs_count",
+] as const;
+
 /** What a report is about. */
 export interface Question {
   account: number;
@@ -233,6 +243,20 @@ export async function readSummary(
 ): Promise<SummaryRow[]> {
   return sql<SummaryRow[]>`
     select * from rollup.summary(${account}, ${type}, ${starts}, ${ends}, ${businessHours}, ${timezone})`;
+}
+
+const summaryKeys: Record<string, keyof SummaryRow> = {
+  resolutions_count: "resolved_conversations_count",
+  avg_resolution_time: "avg_resolution_time",
+  avg_first_response_time: "avg_first_response_time",
+  reply_time: "avg_reply_time",
+};
+
+/** The rows with the largest value of a metric first; as they came if a summary does not have it. */
+export function sortSummary(rows: readonly SummaryRow[], metric: string): SummaryRow[] {
+  const key = summaryKeys[metric];
+  if (key === undefined) return [...rows];
+  return [...rows].sort((a, b) => Number(b[key] ?? -1) - Number(a[key] ?? -1));
 }
 
 /** A summary as a table, with names for ids where there are any. */
