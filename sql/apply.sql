@@ -76,13 +76,11 @@ comment on function rollup.previous_date_cells(int, rollup.ledger[]) is
   'single transitions do not compose.';
 
 create or replace function rollup.occurrences(p_deltas rollup.deltas[])
-returns rollup.ledger[]
+returns setof rollup.ledger
 language sql immutable parallel safe as $$
-  select array(
-    select (d.account_id, rollup.to_distinct_event(d.event_name), d.conversation_id, d.date, d.count, d.user_id, d.inbox_id)::rollup.ledger
-    from unnest(p_deltas) as d
-    where d.conversation_id is not null
-  )
+  select d.account_id, rollup.to_distinct_event(d.event_name), d.conversation_id, d.date, d.count::int, d.user_id, d.inbox_id
+  from unnest(p_deltas) as d
+  where d.conversation_id is not null
 $$;
 comment on function rollup.occurrences(rollup.deltas[]) is 'What deltas say about conversations, as signed ledger rows.';
 
@@ -166,6 +164,20 @@ $$;
 comment on function rollup.apply_previous_dates(int, rollup.previous_dates[]) is
   'Adds signed cells to previous_dates, under the account''s lock.';
 
+create or replace function rollup.remove_empty_totals(p_account_id int, p_dates date[])
+returns void
+language sql volatile as $$
+  delete from rollup.reporting_events_rollups as r
+  using rollup.dimensions(p_account_id, 0, 0) as dim, rollup.event_metric_list() as m, unnest(p_dates) as touched (date)
+  where r.account_id = p_account_id
+    and r.dimension_type = dim.dimension_type
+    and r.metric = m.metric
+    and r.date = touched.date
+    -- With deltas pending a count may pass through 0 while its sums do not: such a row stays.
+    and r.count = 0 and r.sum_value = 0 and r.sum_value_business_hours = 0
+$$;
+comment on function rollup.remove_empty_totals(int, date[]) is 'Removes the totals of these days that have come to nothing.';
+
 create or replace function rollup.apply(p_account_id int, p_deltas rollup.deltas[])
 returns void
 language plpgsql as $$
@@ -174,7 +186,7 @@ declare
   v_cells rollup.previous_dates[];
   v_empty boolean;
 begin
-  v_occurrences := rollup.occurrences(p_deltas);
+  v_occurrences := array(select o from rollup.occurrences(p_deltas) as o);
   if v_occurrences <> '{}' then
     v_cells := array(select c from rollup.previous_date_changes(p_account_id, v_occurrences) as c);
 
@@ -213,23 +225,83 @@ begin
       sum_value = trim_scale(r.sum_value + excluded.sum_value),
       sum_value_business_hours = trim_scale(r.sum_value_business_hours + excluded.sum_value_business_hours),
       updated_at = excluded.updated_at
-    returning r.count, r.sum_value, r.sum_value_business_hours
+    returning r.count
   )
-  -- With deltas pending a count may pass through 0 while its sums do not: such a row stays.
-  select bool_or(count = 0 and sum_value = 0 and sum_value_business_hours = 0) into v_empty from changed;
+  select bool_or(count = 0) into v_empty from changed;
   if v_empty then
-    delete from rollup.reporting_events_rollups as r
-    using (select distinct d.date from unnest(p_deltas) as d) as touched
-    where r.account_id = p_account_id
-      and r.date = touched.date
-      and (r.dimension_type, r.metric) in (
-        select t.dimension_type, m.metric
-        from rollup.dimensions(p_account_id, 0, 0) as t cross join rollup.event_metric_list() as m
-      )
-      and r.count = 0 and r.sum_value = 0 and r.sum_value_business_hours = 0;
+    perform rollup.remove_empty_totals(p_account_id, array(select distinct d.date from unnest(p_deltas) as d));
   end if;
 end
 $$;
 comment on function rollup.apply(int, rollup.deltas[]) is
   'Applies signed deltas to the rollups, the ledger and the previous dates of an account. The caller holds the account''s lock and '
   'calls it in a statement of its own.';
+
+create or replace function rollup.apply_event(p_account_id int, p_delta rollup.deltas)
+returns void
+language plpgsql volatile as $$
+declare
+  v_empty boolean;
+begin
+  if p_delta.count <> 1 or exists (
+    select
+    from rollup.ledger as l
+    where l.account_id = p_account_id
+      and l.event_name = rollup.to_distinct_event(p_delta.event_name)
+      and l.conversation_id = p_delta.conversation_id
+  ) then
+    perform rollup.apply(p_account_id, array[p_delta]);
+    return;
+  end if;
+
+  if p_delta.conversation_id is not null then
+    insert into rollup.ledger (account_id, event_name, conversation_id, date, count, user_id, inbox_id)
+    values (
+      p_account_id, rollup.to_distinct_event(p_delta.event_name), p_delta.conversation_id, p_delta.date, 1,
+      p_delta.user_id, p_delta.inbox_id
+    );
+    with changed as (
+      insert into rollup.previous_dates as p
+        (account_id, event_name, dimension_type, dimension_id, date, previous_date, count)
+      select
+        p_account_id, rollup.to_distinct_event(p_delta.event_name), dim.dimension_type, dim.dimension_id,
+        p_delta.date, '-infinity', 1
+      from rollup.dimensions(p_account_id, p_delta.user_id, p_delta.inbox_id) as dim
+      on conflict (account_id, event_name, dimension_type, dimension_id, date, previous_date)
+      do update set count = p.count + excluded.count
+      returning p.count
+    )
+    select bool_or(count = 0) into v_empty from changed;
+    if v_empty then
+      delete from rollup.previous_dates as p where p.account_id = p_account_id and p.date = p_delta.date and p.count = 0;
+    end if;
+  end if;
+
+  with changed as (
+    insert into rollup.reporting_events_rollups as r
+      (account_id, date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours, updated_at)
+    select
+      p_account_id, p_delta.date, dim.dimension_type, dim.dimension_id, m.metric, 1,
+      case m.payload when 'duration' then p_delta.sum_value else 0 end,
+      case m.payload when 'duration' then p_delta.sum_value_business_hours else 0 end,
+      now()
+    from rollup.dimensions(p_account_id, p_delta.user_id, p_delta.inbox_id) as dim
+    cross join rollup.event_metric_list() as m
+    where m.event_name = p_delta.event_name and (m.payload <> 'distinct' or p_delta.conversation_id is not null)
+    on conflict (account_id, dimension_type, metric, date, dimension_id)
+    do update set
+      count = r.count + excluded.count,
+      sum_value = trim_scale(r.sum_value + excluded.sum_value),
+      sum_value_business_hours = trim_scale(r.sum_value_business_hours + excluded.sum_value_business_hours),
+      updated_at = excluded.updated_at
+    returning r.count
+  )
+  select bool_or(count = 0) into v_empty from changed;
+  if v_empty then
+    perform rollup.remove_empty_totals(p_account_id, array[p_delta.date]);
+  end if;
+end
+$$;
+comment on function rollup.apply_event(int, rollup.deltas) is
+  'What rollup.apply does, for the delta of one new event, at a third of its cost: no grouping, and nothing to line up where the '
+  'conversation is new to the ledger.';

@@ -28,7 +28,7 @@ select rollup.define_view('daily_rollups', $view$
     ) as p
     cross join lateral rollup.rollup_changes(
       p.account_id, p.deltas,
-      array(select x from rollup.previous_date_changes(p.account_id, rollup.occurrences(p.deltas)) as x)
+      array(select x from rollup.previous_date_changes(p.account_id, array(select o from rollup.occurrences(p.deltas) as o)) as x)
     ) as c
   ) as t
   group by 1, 2, 3, 4, 5

@@ -257,7 +257,7 @@ language sql stable as $$
       and p.date >= lower(p_days) and p.date < upper(p_days)
     union all
     select c.date, c.previous_date, c.count
-    from rollup.previous_date_changes(p_account_id, rollup.occurrences(p_pending)) as c
+    from rollup.previous_date_changes(p_account_id, array(select o from rollup.occurrences(p_pending) as o)) as c
     where c.event_name = rollup.to_distinct_event(p_event_name)
       and c.dimension_type = p_dimension_type
       and c.dimension_id = p_dimension_id

@@ -4,14 +4,20 @@
 create or replace function rollup.track_events()
 returns trigger
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp as $$
+set search_path = pg_catalog, pg_temp
+-- Planning costs more than the short path itself, and plans are made while our tables are still small.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off as $$
 -- One trigger for each transition table, which is always called events. tg_argv[0]: 1 for new rows, -1 for old ones.
 declare
   v_sign int;
+  v_used text;
   v_budget int;
   v_lockable int;
   v_event record;
-  v_current record;
+  v_generation bigint;
+  v_timezone text;
+  v_current boolean;
   v_locked int[];
   v_apply rollup.deltas[];
   v_append rollup.deltas[];
@@ -21,7 +27,8 @@ begin
     v_sign := tg_argv[0];
     -- What this transaction may still lock (the lock table is the whole server's) and write in subtransactions (more than 64
     -- of them slow readers down). Kept as a text, a letter each: savepoints roll it back, and no cast of it can fail.
-    v_budget := 40 - length(coalesce(current_setting('rollup.used', true), ''));
+    v_used := coalesce(current_setting('rollup.used', true), '');
+    v_budget := 40 - length(v_used);
     v_lockable := case current_setting('transaction_isolation') when 'read committed' then v_budget else 0 end;
 
     select
@@ -33,6 +40,8 @@ begin
     limit 1;
 
     if v_event.several then
+      -- A plan for how many rows there are.
+      perform set_config('plan_cache_mode', 'force_custom_plan', true);
       if v_lockable > 0 then
         v_locked := array(
           select candidate.account_id
@@ -79,15 +88,16 @@ begin
       from delta as d;
     elsif v_event.timezone is not null and v_event.name = any (rollup.event_names()) then
       -- The short path: one event.
+      v_generation := v_event.generation;
+      v_timezone := v_event.timezone;
       if v_event.inline and v_lockable > 0 and rollup.try_lock_account(v_event.account_id::int) then
         v_locked := array[v_event.account_id];
-        select s.generation, s.timezone, s.current into v_current from rollup.writer_settings(v_event.account_id) as s;
-        v_event.generation := v_current.generation;
-        v_event.timezone := v_current.timezone;
+        select s.generation, s.timezone, s.current into v_generation, v_timezone, v_current
+        from rollup.writer_settings(v_event.account_id) as s;
       end if;
-      if v_event.timezone is not null then
+      if v_timezone is not null then
         v_append := array[(
-          v_event.account_id, v_event.generation, rollup.local_date(v_event.created_at, v_event.timezone), v_event.name,
+          v_event.account_id, v_generation, rollup.local_date(v_event.created_at, v_timezone), v_event.name,
           v_event.user_id, v_event.inbox_id,
           case when rollup.to_distinct_event(v_event.name) is not null then v_event.conversation_id end,
           v_sign,
@@ -95,7 +105,7 @@ begin
           rollup.seconds(v_sign * rollup.microseconds(v_event.value_in_business_hours)),
           tg_op = 'DELETE'
         )::rollup.deltas];
-        if v_locked is not null and v_current.current then
+        if v_current then
           v_apply := v_append;
           v_append := null;
         end if;
@@ -103,17 +113,15 @@ begin
     end if;
 
     if v_budget > 0 and (v_apply is not null or v_append is not null) then
-      perform set_config(
-        'rollup.used',
-        coalesce(current_setting('rollup.used', true), '') || repeat('x', greatest(1, coalesce(cardinality(v_locked), 0))),
-        true
+      v_used := set_config(
+        'rollup.used', v_used || repeat('x', greatest(1, coalesce(cardinality(v_locked), 0))), true
       );
       if v_append is not null then
         insert into rollup.deltas select d.* from unnest(v_append) as d;
         v_append := null;
       end if;
-      if cardinality(v_locked) = 1 then
-        perform rollup.apply(v_locked[1], v_apply);
+      if cardinality(v_apply) = 1 then
+        perform rollup.apply_event(v_apply[1].account_id, v_apply[1]);
       elsif v_apply is not null then
         perform rollup.apply(a.account_id, a.deltas)
         from (select d.account_id, array_agg(d) as deltas from unnest(v_apply) as d group by 1) as a;

@@ -103,7 +103,7 @@ language sql stable as $$
     from (
       select p.* from rollup.previous_dates as p where p.account_id = p_account_id
       union all
-      select x.* from pending as p cross join lateral rollup.previous_date_changes(p_account_id, rollup.occurrences(p.deltas)) as x
+      select x.* from pending as p cross join lateral rollup.previous_date_changes(p_account_id, array(select o from rollup.occurrences(p.deltas) as o)) as x
     ) as c
     cross join setting as s
     where s.clean @> c.date
