@@ -2,7 +2,7 @@ import { createServer } from "node:net";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { readConfig } from "../src/config.js";
-import { explainConnection, open, target } from "../src/connection.js";
+import { checkVersion, explainConnection, open, type Sql, target } from "../src/connection.js";
 import { UserError } from "../src/errors.js";
 import { database, databaseUrl, otherDatabase } from "./support/database.js";
 
@@ -62,6 +62,15 @@ test("an unknown host", () => {
   const error = Object.assign(new Error("getaddrinfo ENOTFOUND db.invalid"), { code: "ENOTFOUND" });
   const explained = explainConnection(error, "postgres://u:p@db.invalid/x") as UserError;
   assert.is(explained.message, "The host db.invalid is not known.");
+});
+
+test("a server that is too old", async () => {
+  const old = async () => [{ server_version: "14.9 (Debian)", server_version_num: "140009" }];
+  const error = await failure(() => checkVersion(old as unknown as Sql));
+  assert.is(
+    error.message,
+    "The server runs PostgreSQL 14.9 (Debian); reporting-rollup needs 15 or newer.",
+  );
 });
 
 test("where a URL leads, without the password", () => {
