@@ -143,7 +143,7 @@ begin
   if claimed then
     update rollup.account_coverage as c
     set covered = c.covered + datemultirange(rollup.days(p_from, p_to)), barrier_passed = true
-    where c.account_id = p_account_id and c.generation = v_settings.generation;
+    where c.account_id = p_account_id;
   end if;
 end
 $$;

@@ -57,9 +57,8 @@ comment on function rollup.lock_account(int) is
 create or replace function rollup.writer_settings(p_account_id bigint)
 returns table (account_id int, generation bigint, timezone text, inline boolean, current boolean)
 language sql stable parallel safe as $$
-  select s.account_id, s.generation, s.reporting_timezone, s.write_mode = 'inline', c.generation = s.generation
+  select s.account_id, s.generation, s.reporting_timezone, s.write_mode = 'inline', s.applied_generation = s.generation
   from rollup.account_settings as s
-  join rollup.account_coverage as c on c.account_id = s.account_id
   where s.account_id = p_account_id and s.reporting_timezone is not null
 $$;
 comment on function rollup.writer_settings(bigint) is
@@ -82,8 +81,8 @@ language sql stable parallel safe as $$
         )
       end
       from rollup.account_settings as s
-      join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
-      where s.account_id = p_account_id and s.reporting_timezone is not null
+      join rollup.account_coverage as c on c.account_id = s.account_id
+      where s.account_id = p_account_id and s.applied_generation = s.generation and s.reporting_timezone is not null
     ),
     '{}'
   )
@@ -140,16 +139,14 @@ begin
   where s.account_id = p_account_id;
   v_settings := v_read.settings;
 
-  if exists (
-    select from rollup.account_coverage as c
-    where c.account_id = p_account_id and c.generation < v_settings.generation
-  ) then
+  if v_settings.applied_generation < v_settings.generation then
     delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id;
     delete from rollup.ledger as l where l.account_id = p_account_id;
     delete from rollup.previous_dates as p where p.account_id = p_account_id;
     delete from rollup.deltas as d where d.account_id = p_account_id and d.generation < v_settings.generation;
+    update rollup.account_settings as s set applied_generation = v_settings.generation where s.account_id = p_account_id;
     update rollup.account_coverage as c
-    set generation = v_settings.generation, covered = '{}', barrier = null, barrier_passed = false
+    set covered = '{}', barrier = null, barrier_passed = false
     where c.account_id = p_account_id;
   end if;
 

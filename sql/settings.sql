@@ -5,6 +5,7 @@ returns rollup.account_settings
 language plpgsql volatile as $$
 declare
   v_timezone text;
+  v_generation bigint;
   v_settings rollup.account_settings;
 begin
   perform rollup.require('set_reporting_timezone', jsonb_build_object('p_account_id', p_account_id));
@@ -18,17 +19,17 @@ begin
     return v_settings;
   end if;
   -- The row is locked: generations of an account only grow.
+  v_generation := nextval('rollup.generations');
   update rollup.account_settings as s
   set reporting_timezone = v_timezone,
-    generation = nextval('rollup.generations'),
+    generation = v_generation,
     generation_set_by = pg_current_xact_id(),
+    -- A first zone has no older rows to clear: its rollups begin with the next event.
+    applied_generation = case s.applied_generation when 0 then v_generation else s.applied_generation end,
     updated_at = now()
   where s.account_id = p_account_id
   returning * into v_settings;
-  -- A first zone has no older rows to clear: its rollups begin with the next event.
-  insert into rollup.account_coverage (account_id, generation)
-  values (p_account_id, v_settings.generation)
-  on conflict (account_id) do nothing;
+  insert into rollup.account_coverage (account_id) values (p_account_id) on conflict (account_id) do nothing;
 
   if v_timezone is not null then
     perform rollup.enqueue_backfill(p_account_id);

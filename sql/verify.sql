@@ -10,7 +10,7 @@ returns table (
 language sql stable as $$
   with setting as materialized (
     select
-      s.generation, s.reporting_timezone,
+      s.generation, s.applied_generation, s.reporting_timezone,
       rollup.clean_days(s.account_id) * datemultirange(rollup.days(p_from, p_to)) as clean
     from rollup.account_settings as s
     where s.account_id = p_account_id
@@ -62,10 +62,7 @@ language sql stable as $$
       select l.event_name, l.conversation_id, l.date, l.user_id, l.inbox_id, l.count
       from rollup.ledger as l
       where l.account_id = p_account_id
-        and exists (
-          select from rollup.account_coverage as c join setting as s on s.generation = c.generation
-          where c.account_id = p_account_id
-        )
+        and (select s.generation = s.applied_generation from setting as s)
       union all
       select rollup.to_distinct_event(d.event_name), d.conversation_id, d.date, d.user_id, d.inbox_id, d.count
       from pending as p cross join lateral unnest(p.deltas) as d
@@ -170,7 +167,8 @@ create or replace function rollup.repair(p_account_id int, p_from date default n
 returns setof date
 language plpgsql volatile as $$
 declare
-  v_date date;
+  v_dates date[];
+  v_rebuilt date[] := '{}';
 begin
   perform rollup.require('repair', jsonb_build_object('p_account_id', p_account_id));
   if p_from is null and p_to is null and exists (
@@ -181,19 +179,24 @@ begin
       select distinct r.date from rollup.reporting_events_rollups as r where r.account_id = p_account_id order by 1;
     return;
   end if;
-  for v_date in
-    select v.date from rollup.verify(p_account_id, p_from, p_to) as v
-    union
-    select m.date
-    from rollup.dirty_marks as m
-    where m.account_id = p_account_id
-      and m.date between coalesce(p_from, '-infinity') and coalesce(p_to, 'infinity')
-      and isfinite(m.date)
-    order by 1
-  loop
-    perform rollup.backfill_date(p_account_id, v_date);
-    return next v_date;
+  -- A rebuild adjusts the previous dates of later days by difference: from a damaged ledger it may leave some wrong, which the
+  -- next round finds.
+  for v_round in 1..5 loop
+    v_dates := array(
+      select v.date from rollup.verify(p_account_id, p_from, p_to) as v
+      union
+      select m.date
+      from rollup.dirty_marks as m
+      where m.account_id = p_account_id
+        and m.date between coalesce(p_from, '-infinity') and coalesce(p_to, 'infinity')
+        and isfinite(m.date)
+      order by 1
+    );
+    exit when v_dates = '{}';
+    perform rollup.backfill_date(p_account_id, d) from unnest(v_dates) as d;
+    v_rebuilt := v_rebuilt || v_dates;
   end loop;
+  return query select distinct d from unnest(v_rebuilt) as d order by 1;
 end
 $$;
 comment on function rollup.repair(int, date, date) is
