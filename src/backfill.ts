@@ -71,20 +71,21 @@ export interface RunProgress {
 export interface WatchOptions {
   signal: AbortSignal;
   progress: (run: RunProgress) => void;
-  /** Told when the database does not answer; it is asked again. */
-  lost: (error: unknown) => void;
 }
 
-/** Watches a run until it has ended, or the signal is aborted; returns what was seen last. */
+/**
+ * Watches a run until it has ended, or the signal is aborted; returns what was seen last. Goes on asking while the
+ * database does not answer.
+ */
 export async function watchBackfill(
   sql: Sql,
   runId: string,
-  { signal, progress, lost }: WatchOptions,
+  { signal, progress }: WatchOptions,
 ): Promise<RunProgress | undefined> {
   let run: RunProgress | undefined;
   while (!signal.aborted) {
     const ask = () => sql<RunProgress[]>`select * from rollup.backfill_progress(${runId})`;
-    const seen = (await persistently(ask, { signal, lost }))?.[0];
+    const seen = (await persistently(ask, signal))?.[0];
     if (seen === undefined) break;
     run = seen;
     progress(run);

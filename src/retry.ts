@@ -52,15 +52,13 @@ export async function repeatedly(work: () => Promise<unknown>, options: LoopOpti
 /** Does `work`, and does it again while the connection is lost, at growing intervals, until the signal is aborted. */
 export async function persistently<T>(
   work: () => PromiseLike<T>,
-  { signal, lost }: { signal: AbortSignal; lost: (error: unknown) => void },
+  signal: AbortSignal,
 ): Promise<T | undefined> {
   for (let wait = 250; !signal.aborted; wait = Math.min(wait * 2, 10_000)) {
     try {
       return await work();
     } catch (error) {
       if (!isLostConnection(error)) throw error;
-      if (signal.aborted) break;
-      lost(error);
       await pause(wait, signal);
     }
   }

@@ -166,16 +166,17 @@ async function workOff(context: Context, { sql, url, runId, account }: Work): Pr
       if (level === "warn" || level === "error") log(level, message, fields);
     },
   });
-  const run = await watchBackfill(sql, runId, {
+  const seen = await watchBackfill(sql, runId, {
     signal: interrupted,
-    progress: (seen) => show(bar, seen),
-    lost: () => {},
+    progress: (run) => show(bar, run),
   });
   bar.stop();
   if (interrupted.aborted) out.progress("Finishing the chunk under way …");
   await worker.stop();
-  if (interrupted.aborted) return interruptedAt(out, run, { runId, account });
-  return conclude(out, run);
+  if (!interrupted.aborted) return conclude(out, seen);
+  const [last] = await sql<RunProgress[]>`
+    select * from rollup.backfill_progress(${runId})`.catch(() => [seen]);
+  return last?.state === "done" ? conclude(out, last) : interruptedAt(out, last, account);
 }
 
 function show(bar: ProgressBar, run: RunProgress): void {
@@ -184,18 +185,16 @@ function show(bar: ProgressBar, run: RunProgress): void {
   bar.update({ events: Number(run.events), total: Number(run.events_total), note });
 }
 
-function interruptedAt(
-  out: Output,
-  run: RunProgress | undefined,
-  { runId, account }: { runId: string; account: number },
-): number {
-  const done = `${run?.chunks_done ?? 0} of ${counted(run?.chunks_total ?? 0, "chunk")}`;
-  out.document(run);
-  out.progress(`Interrupted, and nothing is lost: ${done} of run ${runId} are done for good.`);
-  out.progress(
-    `To go on where it was: ${command(`backfill ${account} --yes`)}, or ${command("worker")}`,
-  );
-  out.progress(`To give it up, in SQL: select rollup.cancel_backfill(${runId});`);
+function interruptedAt(out: Output, run: RunProgress | undefined, account: number): number {
+  out.document(run ?? null);
+  const done = `${whole(run?.chunks_done)} of ${whole(run?.chunks_total)} chunks`;
+  const what =
+    run?.state === "running"
+      ? `${done} of run ${run.id} are done for good`
+      : "it waits for a worker";
+  out.progress(`Interrupted, and nothing is lost: ${what}.`);
+  out.progress(`To go on where it was: ${command(`backfill ${account}`)}, or ${command("worker")}`);
+  out.progress(`To give it up, in SQL: select rollup.cancel_backfill(${run?.id});`);
   return 130;
 }
 

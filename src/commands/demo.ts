@@ -143,9 +143,7 @@ async function workOff(
   const worker = await startWorker(url, { concurrency: 2 });
   try {
     await Promise.all(
-      runs.map((id) =>
-        watchBackfill(sql, id, { signal: interrupted, progress: show, lost: () => {} }),
-      ),
+      runs.map((id) => watchBackfill(sql, id, { signal: interrupted, progress: show })),
     );
   } finally {
     bar.stop();

@@ -25,16 +25,22 @@ export function confirm(message: string, suggestion = true): Promise<boolean> {
 
 /** Something a person can pick. */
 export interface Choice {
+  /** How it is listed. */
   name: string;
+  /** What it stands for; also how it is shown when it has been picked. */
   value: string;
-  description?: string;
 }
 
 /** Picks one of what `find` finds for the words typed so far. */
 export function search(message: string, find: (words: string) => Choice[]): Promise<string> {
   return answer(
     inquirer.search<string>(
-      { message, pageSize: 12, source: async (words) => find(words ?? "") },
+      {
+        message,
+        pageSize: 12,
+        source: async (words) =>
+          find(words ?? "").map((choice) => ({ ...choice, short: choice.value })),
+      },
       context,
     ),
   );
