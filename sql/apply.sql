@@ -237,57 +237,62 @@ comment on function rollup.apply(int, rollup.deltas[]) is
   'Applies signed deltas to the rollups, the ledger and the previous dates of an account. The caller holds the account''s lock and '
   'calls it in a statement of its own.';
 
-create or replace function rollup.apply_event(p_account_id int, p_delta rollup.deltas)
-returns void
+create or replace function rollup.apply_event(
+  p_account_id int, p_generation bigint, p_date date, p_event_name text, p_user_id bigint, p_inbox_id bigint,
+  p_conversation_id bigint, p_value numeric, p_value_in_business_hours numeric
+)
+returns boolean
 language plpgsql volatile as $$
 declare
-  v_empty boolean;
+  v_lowest bigint;
 begin
-  if p_delta.count <> 1 or exists (
-    select
-    from rollup.ledger as l
-    where l.account_id = p_account_id
-      and l.event_name = rollup.to_distinct_event(p_delta.event_name)
-      and l.conversation_id = p_delta.conversation_id
-  ) then
-    perform rollup.apply(p_account_id, array[p_delta]);
-    return;
-  end if;
-
-  if p_delta.conversation_id is not null then
-    insert into rollup.ledger (account_id, event_name, conversation_id, date, count, user_id, inbox_id)
-    values (
-      p_account_id, rollup.to_distinct_event(p_delta.event_name), p_delta.conversation_id, p_delta.date, 1,
-      p_delta.user_id, p_delta.inbox_id
-    );
-    with changed as (
+  if p_conversation_id is not null then
+    with fresh as materialized (
+      select rollup.to_distinct_event(p_event_name) as event_name
+      from rollup.account_settings as s
+      where s.account_id = p_account_id and s.generation = p_generation and s.applied_generation = p_generation
+        and not exists (
+          select
+          from rollup.ledger as l
+          where l.account_id = p_account_id
+            and l.event_name = rollup.to_distinct_event(p_event_name)
+            and l.conversation_id = p_conversation_id
+        )
+    ),
+    ledger as (
+      insert into rollup.ledger (account_id, event_name, conversation_id, date, count, user_id, inbox_id)
+      select p_account_id, f.event_name, p_conversation_id, p_date, 1, p_user_id, p_inbox_id from fresh as f
+    ),
+    cell as (
       insert into rollup.previous_dates as p
         (account_id, event_name, dimension_type, dimension_id, date, previous_date, count)
-      select
-        p_account_id, rollup.to_distinct_event(p_delta.event_name), dim.dimension_type, dim.dimension_id,
-        p_delta.date, '-infinity', 1
-      from rollup.dimensions(p_account_id, p_delta.user_id, p_delta.inbox_id) as dim
+      select p_account_id, f.event_name, dim.dimension_type, dim.dimension_id, p_date, '-infinity', 1
+      from fresh as f cross join rollup.dimensions(p_account_id, p_user_id, p_inbox_id) as dim
       on conflict (account_id, event_name, dimension_type, dimension_id, date, previous_date)
       do update set count = p.count + excluded.count
       returning p.count
     )
-    select bool_or(count = 0) into v_empty from changed;
-    if v_empty then
-      delete from rollup.previous_dates as p where p.account_id = p_account_id and p.date = p_delta.date and p.count = 0;
+    select min(count) into v_lowest from cell;
+    if v_lowest is null then
+      return false;
+    elsif v_lowest = 0 then
+      delete from rollup.previous_dates as p where p.account_id = p_account_id and p.date = p_date and p.count = 0;
     end if;
   end if;
 
-  with changed as (
+  with total as (
     insert into rollup.reporting_events_rollups as r
       (account_id, date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours, updated_at)
     select
-      p_account_id, p_delta.date, dim.dimension_type, dim.dimension_id, m.metric, 1,
-      case m.payload when 'duration' then p_delta.sum_value else 0 end,
-      case m.payload when 'duration' then p_delta.sum_value_business_hours else 0 end,
+      p_account_id, p_date, dim.dimension_type, dim.dimension_id, m.metric, 1,
+      case m.payload when 'duration' then p_value else 0 end,
+      case m.payload when 'duration' then p_value_in_business_hours else 0 end,
       now()
-    from rollup.dimensions(p_account_id, p_delta.user_id, p_delta.inbox_id) as dim
+    from rollup.account_settings as s
+    cross join rollup.dimensions(p_account_id, p_user_id, p_inbox_id) as dim
     cross join rollup.event_metric_list() as m
-    where m.event_name = p_delta.event_name and (m.payload <> 'distinct' or p_delta.conversation_id is not null)
+    where s.account_id = p_account_id and s.generation = p_generation and s.applied_generation = p_generation
+      and m.event_name = p_event_name and (m.payload <> 'distinct' or p_conversation_id is not null)
     on conflict (account_id, dimension_type, metric, date, dimension_id)
     do update set
       count = r.count + excluded.count,
@@ -296,12 +301,13 @@ begin
       updated_at = excluded.updated_at
     returning r.count
   )
-  select bool_or(count = 0) into v_empty from changed;
-  if v_empty then
-    perform rollup.remove_empty_totals(p_account_id, array[p_delta.date]);
+  select min(count) into v_lowest from total;
+  if v_lowest = 0 then
+    perform rollup.remove_empty_totals(p_account_id, array[p_date]);
   end if;
+  return v_lowest is not null;
 end
 $$;
-comment on function rollup.apply_event(int, rollup.deltas) is
-  'What rollup.apply does, for the delta of one new event, at a third of its cost: no grouping, and nothing to line up where the '
-  'conversation is new to the ledger.';
+comment on function rollup.apply_event is
+  'Applies one new event under the account''s lock, at a third of the cost of rollup.apply: no grouping, and nothing to line up, for it '
+  'returns false if the ledger knows the conversation, or if the generation is not the present one.';

@@ -18,6 +18,9 @@ declare
   v_generation bigint;
   v_timezone text;
   v_current boolean;
+  v_conversation_id bigint;
+  v_value numeric;
+  v_value_in_business_hours numeric;
   v_locked int[];
   v_apply rollup.deltas[];
   v_append rollup.deltas[];
@@ -90,7 +93,18 @@ begin
       -- The short path: one event.
       v_generation := v_event.generation;
       v_timezone := v_event.timezone;
+      v_conversation_id := case when rollup.to_distinct_event(v_event.name) is not null then v_event.conversation_id end;
+      v_value := rollup.seconds(v_sign * rollup.microseconds(v_event.value));
+      v_value_in_business_hours := rollup.seconds(v_sign * rollup.microseconds(v_event.value_in_business_hours));
       if v_event.inline and v_lockable > 0 and rollup.try_lock_account(v_event.account_id::int) then
+        v_used := set_config('rollup.used', v_used || 'x', true);
+        if v_sign = 1 and rollup.apply_event(
+          v_event.account_id::int, v_generation, rollup.local_date(v_event.created_at, v_timezone), v_event.name,
+          v_event.user_id, v_event.inbox_id, v_conversation_id, v_value, v_value_in_business_hours
+        ) then
+          return null;
+        end if;
+        -- Settings read before the lock may be of an old zone.
         v_locked := array[v_event.account_id];
         select s.generation, s.timezone, s.current into v_generation, v_timezone, v_current
         from rollup.writer_settings(v_event.account_id) as s;
@@ -98,12 +112,7 @@ begin
       if v_timezone is not null then
         v_append := array[(
           v_event.account_id, v_generation, rollup.local_date(v_event.created_at, v_timezone), v_event.name,
-          v_event.user_id, v_event.inbox_id,
-          case when rollup.to_distinct_event(v_event.name) is not null then v_event.conversation_id end,
-          v_sign,
-          rollup.seconds(v_sign * rollup.microseconds(v_event.value)),
-          rollup.seconds(v_sign * rollup.microseconds(v_event.value_in_business_hours)),
-          tg_op = 'DELETE'
+          v_event.user_id, v_event.inbox_id, v_conversation_id, v_sign, v_value, v_value_in_business_hours, tg_op = 'DELETE'
         )::rollup.deltas];
         if v_current then
           v_apply := v_append;
@@ -113,16 +122,12 @@ begin
     end if;
 
     if v_budget > 0 and (v_apply is not null or v_append is not null) then
-      v_used := set_config(
-        'rollup.used', v_used || repeat('x', greatest(1, coalesce(cardinality(v_locked), 0))), true
-      );
+      v_used := set_config('rollup.used', v_used || repeat('x', greatest(1, coalesce(cardinality(v_locked), 0))), true);
       if v_append is not null then
         insert into rollup.deltas select d.* from unnest(v_append) as d;
         v_append := null;
       end if;
-      if cardinality(v_apply) = 1 then
-        perform rollup.apply_event(v_apply[1].account_id, v_apply[1]);
-      elsif v_apply is not null then
+      if v_apply is not null then
         perform rollup.apply(a.account_id, a.deltas)
         from (select d.account_id, array_agg(d) as deltas from unnest(v_apply) as d group by 1) as a;
       end if;
