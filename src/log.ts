@@ -27,6 +27,13 @@ export function makeLog({ json, write, debug = false }: LogOptions): Log {
   };
 }
 
+/** For processes of ours: what libraries write to the console when a connection is lost, stack traces among it, is logged. */
+export function divertConsole(log: Log): void {
+  for (const method of ["error", "trace", "warn"] as const) {
+    console[method] = (first: unknown) => log("warn", String(first));
+  }
+}
+
 function jsonLine(level: Level, message: string, fields: Fields): string {
   return JSON.stringify({ time: new Date().toISOString(), level, message, ...fields });
 }

@@ -12,7 +12,10 @@ const lost = new Set([
 
 /** Whether an error says that the connection or the server is gone, rather than that the statement is wrong. */
 export function isLostConnection(error: unknown): boolean {
-  return lost.has(errorCode(error) ?? "");
+  // graphile-worker's client gives no code.
+  const told =
+    error instanceof Error && /^Connection terminated|is not queryable$/.test(error.message);
+  return told || lost.has(errorCode(error) ?? "");
 }
 
 /** Pauses for `milliseconds`, or until the signal is aborted. */

@@ -203,12 +203,18 @@ const levels: Record<string, Level> = {
   debug: "debug",
 };
 
-/** What graphile-worker says, as lines of our log; its successes are ours to tell. */
+/** What graphile-worker says, as lines of our log; its successes are ours to tell, and a lost connection is one event. */
 function graphileLogger(log: Log) {
+  let lostAt = Number.NEGATIVE_INFINITY;
   return new graphileWorker.Logger(() => (level, message, meta) => {
     const error = (meta as { error?: unknown } | undefined)?.error;
     const fields: Fields = error === undefined ? {} : { error: toUserError(error).message };
-    const told = isLostConnection(error) ? "warn" : (levels[level] ?? "debug");
-    log(told, message.split("\n", 1)[0] as string, fields);
+    if (isLostConnection(error)) {
+      const toldAlready = performance.now() - lostAt < 10_000;
+      lostAt = performance.now();
+      log(toldAlready ? "debug" : "warn", "connection lost; connecting again", fields);
+      return;
+    }
+    log(levels[level] ?? "debug", message.split("\n", 1)[0] as string, fields);
   });
 }

@@ -11,7 +11,7 @@ import {
 import { action, type Context } from "../command.js";
 import type { Sql } from "../connection.js";
 import { UserError } from "../errors.js";
-import { makeLog } from "../log.js";
+import { divertConsole, type Log, makeLog } from "../log.js";
 import type { Output } from "../output.js";
 import { counted, duration, whole } from "../terminal/format.js";
 import { type ProgressBar, progressBar } from "../terminal/progress.js";
@@ -160,12 +160,12 @@ async function workOff(context: Context, { sql, url, runId, account }: Work): Pr
   const { out, interrupted, endsByItself } = context;
   endsByItself();
   const bar = progressBar(`Run ${runId}`);
-  const log = makeLog({ json: false, write: (line) => bar.say(line.trimEnd()) });
-  const worker = await startWorker(url, {
-    log: (level, message, fields) => {
-      if (level === "warn" || level === "error") log(level, message, fields);
-    },
-  });
+  const every = makeLog({ json: false, write: (line) => bar.say(line.trimEnd()) });
+  const log: Log = (level, message, fields) => {
+    if (level === "warn" || level === "error") every(level, message, fields);
+  };
+  divertConsole(log);
+  const worker = await startWorker(url, { log });
   const seen = await watchBackfill(sql, runId, {
     signal: interrupted,
     progress: (run) => show(bar, run),

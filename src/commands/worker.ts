@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { countArgument } from "../arguments.js";
 import { action } from "../command.js";
 import { target } from "../connection.js";
-import { makeLog } from "../log.js";
+import { divertConsole, makeLog } from "../log.js";
 import { startWorker } from "../worker.js";
 
 interface Options {
@@ -29,6 +29,7 @@ export function registerWorker(program: Command): void {
         endsByItself();
         const write = (line: string) => process.stdout.write(line);
         const log = makeLog({ json: out.json, write, debug: verbose });
+        divertConsole(log);
         const worker = await startWorker(server.url, { concurrency, log });
         const { host, port, database: name } = target(server.url);
         log("info", "worker started", {
