@@ -5,7 +5,7 @@ select rollup.define_view('account_status', $view$
     s.account_id,
     s.reporting_timezone,
     s.reporting_events_rollup,
-    case when s.applied_generation = s.generation then c.covered else '{}' end as covered,
+    case when c.generation = s.generation then c.covered else '{}' end as covered,
     history.covered_share,
     marks.dirty_days,
     (select count(*) from rollup.deltas as d where d.account_id = s.account_id and d.generation = s.generation) as pending_deltas,

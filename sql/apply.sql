@@ -250,7 +250,8 @@ begin
     with fresh as materialized (
       select rollup.to_distinct_event(p_event_name) as event_name
       from rollup.account_settings as s
-      where s.account_id = p_account_id and s.generation = p_generation and s.applied_generation = p_generation
+      join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
+      where s.account_id = p_account_id and s.generation = p_generation
         and not exists (
           select
           from rollup.ledger as l
@@ -289,9 +290,10 @@ begin
       case m.payload when 'duration' then p_value_in_business_hours else 0 end,
       now()
     from rollup.account_settings as s
+    join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
     cross join rollup.dimensions(p_account_id, p_user_id, p_inbox_id) as dim
     cross join rollup.event_metric_list() as m
-    where s.account_id = p_account_id and s.generation = p_generation and s.applied_generation = p_generation
+    where s.account_id = p_account_id and s.generation = p_generation
       and m.event_name = p_event_name and (m.payload <> 'distinct' or p_conversation_id is not null)
     on conflict (account_id, dimension_type, metric, date, dimension_id)
     do update set

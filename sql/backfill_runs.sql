@@ -37,7 +37,15 @@ begin
   update rollup.backfill_runs as r
   set from_date = least(r.from_date, coalesce(p_from, '-infinity')),
     to_date = greatest(r.to_date, coalesce(p_to, 'infinity'))
-  where r.account_id = p_account_id and r.state = 'pending'
+  where r.id = (
+    select p.id
+    from rollup.backfill_runs as p
+    where p.account_id = p_account_id and p.state = 'pending'
+    order by p.id
+    limit 1
+    -- One that a backfill is settling right now ends with it, and may not cover what is asked for.
+    for update skip locked
+  )
   returning r.id into v_run_id;
   if v_run_id is null then
     insert into rollup.backfill_runs (account_id, from_date, to_date)

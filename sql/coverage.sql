@@ -55,14 +55,27 @@ comment on function rollup.lock_account(int) is
   'somebody waits for it, writers leave deltas.';
 
 create or replace function rollup.writer_settings(p_account_id bigint)
-returns table (account_id int, generation bigint, timezone text, inline boolean, current boolean)
+returns table (account_id int, generation bigint, timezone text, inline boolean)
 language sql stable parallel safe as $$
-  select s.account_id, s.generation, s.reporting_timezone, s.write_mode = 'inline', s.applied_generation = s.generation
+  select s.account_id, s.generation, s.reporting_timezone, s.write_mode = 'inline'
   from rollup.account_settings as s
   where s.account_id = p_account_id and s.reporting_timezone is not null
 $$;
 comment on function rollup.writer_settings(bigint) is
-  'What the trigger needs to know of an account; no row for one without a zone. current: its rollups are of the present zone.';
+  'What the trigger needs to know of an account; no row for one without a zone.';
+
+create or replace function rollup.is_applied(p_account_id int, p_generation bigint)
+returns boolean
+language sql stable parallel safe as $$
+  select exists (
+    select
+    from rollup.account_settings as s
+    join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
+    where s.account_id = p_account_id and s.generation = p_generation
+  )
+$$;
+comment on function rollup.is_applied(int, bigint) is
+  'Whether a generation is the present one and the account''s rollups belong to it.';
 
 create or replace function rollup.clean_days(p_account_id int)
 returns datemultirange
@@ -81,8 +94,8 @@ language sql stable parallel safe as $$
         )
       end
       from rollup.account_settings as s
-      join rollup.account_coverage as c on c.account_id = s.account_id
-      where s.account_id = p_account_id and s.applied_generation = s.generation and s.reporting_timezone is not null
+      join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
+      where s.account_id = p_account_id and s.reporting_timezone is not null
     ),
     '{}'
   )
@@ -139,14 +152,16 @@ begin
   where s.account_id = p_account_id;
   v_settings := v_read.settings;
 
-  if v_settings.applied_generation < v_settings.generation then
+  if exists (
+    select from rollup.account_coverage as c
+    where c.account_id = p_account_id and c.generation < v_settings.generation
+  ) then
     delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id;
     delete from rollup.ledger as l where l.account_id = p_account_id;
     delete from rollup.previous_dates as p where p.account_id = p_account_id;
     delete from rollup.deltas as d where d.account_id = p_account_id and d.generation < v_settings.generation;
-    update rollup.account_settings as s set applied_generation = v_settings.generation where s.account_id = p_account_id;
     update rollup.account_coverage as c
-    set covered = '{}', barrier = null, barrier_passed = false
+    set generation = v_settings.generation, covered = '{}', barrier = null, barrier_passed = false
     where c.account_id = p_account_id;
   end if;
 

@@ -12,8 +12,9 @@ select rollup.define_view('daily_rollups', $view$
       r.account_id, r.date, r.dimension_type::text, r.dimension_id, r.metric::text,
       r.count, r.sum_value, r.sum_value_business_hours, r.updated_at
     from rollup.reporting_events_rollups as r
-    join rollup.account_settings as s on s.account_id = r.account_id
-    where s.applied_generation = s.generation and s.reporting_timezone is not null
+    join rollup.account_coverage as c on c.account_id = r.account_id
+    join rollup.account_settings as s on s.account_id = c.account_id and s.generation = c.generation
+    where s.reporting_timezone is not null
     union all
     select
       p.account_id, c.date, c.dimension_type, c.dimension_id, c.metric,

@@ -45,7 +45,9 @@ language sql stable as $$
   )
   select p.account_id from pending as p where p.account_id is not null
   union
-  select s.account_id from rollup.account_settings as s where s.applied_generation < s.generation
+  select c.account_id
+  from rollup.account_coverage as c
+  join rollup.account_settings as s on s.account_id = c.account_id and s.generation > c.generation
 $$;
 comment on function rollup.accounts_to_fold() is 'The accounts with pending deltas or with rows of an old zone to clear.';
 

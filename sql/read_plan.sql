@@ -175,7 +175,7 @@ begin
   v_covered := coalesce(
     (
       select c.covered from rollup.account_coverage as c
-      join rollup.account_settings as s on s.account_id = c.account_id and s.applied_generation = s.generation
+      join rollup.account_settings as s on s.account_id = c.account_id and s.generation = c.generation
       where c.account_id = p_account_id
     ),
     '{}'

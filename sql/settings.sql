@@ -24,12 +24,14 @@ begin
   set reporting_timezone = v_timezone,
     generation = v_generation,
     generation_set_by = pg_current_xact_id(),
-    -- A first zone has no older rows to clear: its rollups begin with the next event.
-    applied_generation = case s.applied_generation when 0 then v_generation else s.applied_generation end,
     updated_at = now()
   where s.account_id = p_account_id
   returning * into v_settings;
-  insert into rollup.account_coverage (account_id) values (p_account_id) on conflict (account_id) do nothing;
+  -- A first zone has no older rows to clear: its rollups begin with the next event. (On conflict alone would wait for a rebuild.)
+  insert into rollup.account_coverage (account_id, generation)
+  select p_account_id, v_generation
+  where not exists (select from rollup.account_coverage as c where c.account_id = p_account_id)
+  on conflict (account_id) do nothing;
 
   if v_timezone is not null then
     perform rollup.enqueue_backfill(p_account_id);
@@ -96,7 +98,10 @@ language plpgsql volatile as $$
 declare
   v_settings rollup.account_settings;
 begin
-  insert into rollup.account_settings (account_id) values (p_account_id) on conflict (account_id) do nothing;
+  insert into rollup.account_settings (account_id)
+  select p_account_id
+  where not exists (select from rollup.account_settings as s where s.account_id = p_account_id)
+  on conflict (account_id) do nothing;
   select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id for no key update;
   return v_settings;
 end

@@ -60,7 +60,9 @@ begin
       end if;
       -- Settings read before the lock may be of an old zone.
       with setting as materialized (
-        select s.*
+        select
+          s.account_id, s.generation, s.timezone,
+          s.account_id = any (v_locked) and rollup.is_applied(s.account_id, s.generation) as applicable
         from (select distinct e.account_id from events as e) as touched
         cross join lateral rollup.writer_settings(touched.account_id) as s
       ),
@@ -78,7 +80,7 @@ begin
       ),
       delta as (
         select
-          s.current and s.account_id = any (v_locked) as applicable,
+          s.applicable,
           (
             t.account_id, s.generation, t.date, t.name, t.user_id, t.inbox_id, t.conversation_id,
             t.count, t.sum_value, t.sum_value_business_hours, tg_op = 'DELETE'
@@ -106,7 +108,7 @@ begin
         end if;
         -- Settings read before the lock may be of an old zone.
         v_locked := array[v_event.account_id];
-        select s.generation, s.timezone, s.current into v_generation, v_timezone, v_current
+        select s.generation, s.timezone, rollup.is_applied(s.account_id, s.generation) into v_generation, v_timezone, v_current
         from rollup.writer_settings(v_event.account_id) as s;
       end if;
       if v_timezone is not null then

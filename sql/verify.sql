@@ -10,7 +10,7 @@ returns table (
 language sql stable as $$
   with setting as materialized (
     select
-      s.generation, s.applied_generation, s.reporting_timezone,
+      s.generation, s.reporting_timezone,
       rollup.clean_days(s.account_id) * datemultirange(rollup.days(p_from, p_to)) as clean
     from rollup.account_settings as s
     where s.account_id = p_account_id
@@ -62,7 +62,7 @@ language sql stable as $$
       select l.event_name, l.conversation_id, l.date, l.user_id, l.inbox_id, l.count
       from rollup.ledger as l
       where l.account_id = p_account_id
-        and (select s.generation = s.applied_generation from setting as s)
+        and (select rollup.is_applied(p_account_id, s.generation) from setting as s)
       union all
       select rollup.to_distinct_event(d.event_name), d.conversation_id, d.date, d.user_id, d.inbox_id, d.count
       from pending as p cross join lateral unnest(p.deltas) as d

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8c805ea004a31de41df35754e424397411f82dbb
+--! Hash: sha1:872132149bc75227ae8d2b1de3e2b7e7c066d715
 --! Message: schema
 
 -- The schema: types, sequences, tables and indexes. Functions, views and triggers live in sql/.
@@ -19,7 +19,6 @@ create table rollup.account_settings (
   write_mode text not null default 'inline' check (write_mode in ('inline', 'append')),
   generation bigint not null default 0,
   generation_set_by xid8,
-  applied_generation bigint not null default 0,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now()
 );
@@ -33,13 +32,10 @@ comment on column rollup.account_settings.write_mode is
 comment on column rollup.account_settings.generation is 'Changes with every change of the zone.';
 comment on column rollup.account_settings.generation_set_by is
   'The transaction that set the generation: it cannot know its own barrier.';
-comment on column rollup.account_settings.applied_generation is
-  'The generation that the account''s rollups, ledger, previous dates and coverage belong to; where it is not the present one, they '
-  'are of an old zone and count for nothing. Changed under the account''s lock only. Here rather than beside the coverage, since '
-  'every write reads it.';
 
 create table rollup.account_coverage (
   account_id int primary key,
+  generation bigint not null,
   covered datemultirange not null default '{}',
   barrier xid8,
   barrier_passed boolean not null default false,
@@ -49,6 +45,9 @@ create table rollup.account_coverage (
 );
 comment on table rollup.account_coverage is
   'Which days the rollups of an account hold completely; changed under the account''s lock only.';
+comment on column rollup.account_coverage.generation is
+  'The generation that the account''s rollups, ledger and previous dates belong to; where it is not the one of '
+  'account_settings, they are of an old zone and count for nothing.';
 comment on column rollup.account_coverage.covered is 'The days whose rollups are complete.';
 comment on column rollup.account_coverage.barrier is
   'Transactions older than this may still write under the previous zone; nothing is claimed until they are gone.';
