@@ -243,8 +243,6 @@ create or replace function rollup.apply_event(
 )
 returns boolean
 language plpgsql volatile as $$
-declare
-  v_lowest bigint;
 begin
   if p_conversation_id is not null then
     with fresh as materialized (
@@ -263,53 +261,41 @@ begin
     ledger as (
       insert into rollup.ledger (account_id, event_name, conversation_id, date, count, user_id, inbox_id)
       select p_account_id, f.event_name, p_conversation_id, p_date, 1, p_user_id, p_inbox_id from fresh as f
-    ),
-    cell as (
-      insert into rollup.previous_dates as p
-        (account_id, event_name, dimension_type, dimension_id, date, previous_date, count)
-      select p_account_id, f.event_name, dim.dimension_type, dim.dimension_id, p_date, '-infinity', 1
-      from fresh as f cross join rollup.dimensions(p_account_id, p_user_id, p_inbox_id) as dim
-      on conflict (account_id, event_name, dimension_type, dimension_id, date, previous_date)
-      do update set count = p.count + excluded.count
-      returning p.count
     )
-    select min(count) into v_lowest from cell;
-    if v_lowest is null then
+    insert into rollup.previous_dates as p
+      (account_id, event_name, dimension_type, dimension_id, date, previous_date, count)
+    select p_account_id, f.event_name, dim.dimension_type, dim.dimension_id, p_date, '-infinity', 1
+    from fresh as f cross join rollup.dimensions(p_account_id, p_user_id, p_inbox_id) as dim
+    on conflict (account_id, event_name, dimension_type, dimension_id, date, previous_date)
+    do update set count = p.count + excluded.count;
+    if not found then
       return false;
-    elsif v_lowest = 0 then
-      delete from rollup.previous_dates as p where p.account_id = p_account_id and p.date = p_date and p.count = 0;
     end if;
   end if;
 
-  with total as (
-    insert into rollup.reporting_events_rollups as r
-      (account_id, date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours, updated_at)
-    select
-      p_account_id, p_date, dim.dimension_type, dim.dimension_id, m.metric, 1,
-      case m.payload when 'duration' then p_value else 0 end,
-      case m.payload when 'duration' then p_value_in_business_hours else 0 end,
-      now()
-    from rollup.account_settings as s
-    join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
-    cross join rollup.dimensions(p_account_id, p_user_id, p_inbox_id) as dim
-    cross join rollup.event_metric_list() as m
-    where s.account_id = p_account_id and s.generation = p_generation
-      and m.event_name = p_event_name and (m.payload <> 'distinct' or p_conversation_id is not null)
-    on conflict (account_id, dimension_type, metric, date, dimension_id)
-    do update set
-      count = r.count + excluded.count,
-      sum_value = trim_scale(r.sum_value + excluded.sum_value),
-      sum_value_business_hours = trim_scale(r.sum_value_business_hours + excluded.sum_value_business_hours),
-      updated_at = excluded.updated_at
-    returning r.count
-  )
-  select min(count) into v_lowest from total;
-  if v_lowest = 0 then
-    perform rollup.remove_empty_totals(p_account_id, array[p_date]);
-  end if;
-  return v_lowest is not null;
+  insert into rollup.reporting_events_rollups as r
+    (account_id, date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours, updated_at)
+  select
+    p_account_id, p_date, dim.dimension_type, dim.dimension_id, m.metric, 1,
+    case m.payload when 'duration' then p_value else 0 end,
+    case m.payload when 'duration' then p_value_in_business_hours else 0 end,
+    now()
+  from rollup.account_settings as s
+  join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
+  cross join rollup.dimensions(p_account_id, p_user_id, p_inbox_id) as dim
+  cross join rollup.event_metric_list() as m
+  where s.account_id = p_account_id and s.generation = p_generation
+    and m.event_name = p_event_name and (m.payload <> 'distinct' or p_conversation_id is not null)
+  on conflict (account_id, dimension_type, metric, date, dimension_id)
+  do update set
+    count = r.count + excluded.count,
+    sum_value = trim_scale(r.sum_value + excluded.sum_value),
+    sum_value_business_hours = trim_scale(r.sum_value_business_hours + excluded.sum_value_business_hours),
+    updated_at = excluded.updated_at;
+  return found;
 end
 $$;
 comment on function rollup.apply_event is
-  'Applies one new event under the account''s lock, at a third of the cost of rollup.apply: no grouping, and nothing to line up, for it '
-  'returns false if the ledger knows the conversation, or if the generation is not the present one.';
+  'Applies one new event under the account''s lock, at a third of the cost of rollup.apply: no grouping, nothing to line up, for it '
+  'returns false if the ledger knows the conversation or the generation is not the present one; and no empty rows to remove: a count '
+  'below 0 has deltas pending, and what applies them removes what comes to nothing.';

@@ -213,9 +213,15 @@ comment on function rollup.begin_rebuild(text, int, date, date) is
 
 create or replace function rollup.claim_later(p_account_id int, p_from date, p_to date)
 returns void
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '300ms' as $$
 begin
-  perform rollup.enqueue_backfill(p_account_id, nullif(p_from, '-infinity'), nullif(p_to, 'infinity'));
+  begin
+    perform rollup.enqueue_backfill(p_account_id, nullif(p_from, '-infinity'), nullif(p_to, 'infinity'));
+  exception when lock_not_available then
+    -- Somebody is changing the account's zone, and with that queues a backfill himself.
+    null;
+  end;
   raise notice 'account %: rebuilt, but transactions older than its time zone are still under way', p_account_id
     using hint = 'Until they end the days are read from raw events. A backfill is queued for the worker; or run it again later.';
 end
