@@ -2,22 +2,25 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Sql } from "../../src/connection.js";
+import { copyAccount } from "../engine/support.js";
 import { createDatabase } from "../support/database.js";
 
 const accounts = 20_000;
 
-/** A database whose accounts all have a zone and are covered, as if by set_reporting_timezone and backfill. */
+/** A database whose accounts all have a zone and are covered. */
 async function withAccounts(work: (sql: Sql) => Promise<void>): Promise<void> {
   const { sql, drop } = await createDatabase();
   try {
-    await sql`
-      with setting as (
-        insert into rollup.account_settings (account_id, reporting_timezone, generation, applied_generation)
-        select i, 'America/New_York', 1, 1 from generate_series(1, ${accounts}::int) as i
-        returning account_id
-      )
-      insert into rollup.account_coverage (account_id, covered, barrier_passed)
-      select account_id, '{(,)}', true from setting`;
+    await sql`select rollup.set_reporting_timezone(0, 'America/New_York')`;
+    await sql`select rollup.backfill(0)`;
+    await copyAccount(
+      sql,
+      0,
+      Array.from({ length: accounts }, (_, n) => ({
+        account: n + 1,
+        timezone: "America/New_York",
+      })),
+    );
     await work(sql);
   } finally {
     await drop();

@@ -31,6 +31,22 @@ export async function accountIn(timezone: string, { covered = true } = {}): Prom
   return account;
 }
 
+/** Accounts like the model, with zones of their own: as set_reporting_timezone makes them, which looks up each zone. */
+export async function copyAccount(
+  sql: Sql,
+  model: number,
+  copies: { account: number; timezone: string }[],
+): Promise<void> {
+  for (const table of ["account_settings", "account_coverage"]) {
+    await sql`
+      insert into ${sql(`rollup.${table}`)}
+      select (jsonb_populate_record(m, jsonb_build_object('account_id', c.account, 'reporting_timezone', c.timezone))).*
+      from ${sql(`rollup.${table}`)} as m,
+        unnest(${copies.map((copy) => copy.account)}::int[], ${copies.map((copy) => copy.timezone)}::text[]) as c (account, timezone)
+      where m.account_id = ${model}`;
+  }
+}
+
 /** One statement that inserts all the events. */
 export async function insert(sql: Sql, account: number, ...events: Event[]): Promise<void> {
   const rows = events.map((event) => ({
