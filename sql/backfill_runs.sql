@@ -88,6 +88,14 @@ comment on function rollup.cancel_backfill(bigint) is
   'Cancels a run and returns its row; a chunk under way is finished, the others stay as they are. A run that has ended is left as it '
   'is. Errors: RU010 no such run. Example: select rollup.cancel_backfill(7);';
 
+create or replace function rollup.chunk_events()
+returns bigint
+language sql immutable parallel safe as $$
+  select 50000::bigint
+$$;
+comment on function rollup.chunk_events() is
+  'How many raw events a chunk of a backfill run has, about: a fraction of a second of work, so that progress is seen and little lost.';
+
 create or replace function rollup.plan_backfill(p_run_id bigint)
 returns rollup.backfill_runs
 language plpgsql volatile as $$
@@ -107,7 +115,7 @@ begin
   end if;
   insert into rollup.backfill_chunks (account_id, run_id, chunk, from_date, to_date, events)
   select v_run.account_id, p_run_id, c.chunk, c.from_date, c.to_date, c.events
-  from rollup.plan_chunks(v_run.account_id, v_run.from_date, v_run.to_date, 250000) as c;
+  from rollup.plan_chunks(v_run.account_id, v_run.from_date, v_run.to_date, rollup.chunk_events()) as c;
   update rollup.backfill_runs as r
   set chunks_total = (select count(*) from rollup.backfill_chunks as c where c.account_id = v_run.account_id and c.run_id = p_run_id)
   where r.id = p_run_id
