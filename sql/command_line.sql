@@ -55,7 +55,7 @@ begin
     ) as range
     cross join lateral (
       select sum(c.events)::bigint as events, count(*) as chunks
-      from rollup.plan_chunks(s.account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity'), 250000) as c
+      from rollup.plan_chunks(s.account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity'), rollup.chunk_events()) as c
     ) as plan
     left join lateral (
       select
