@@ -54,4 +54,13 @@ test("rebuilds name a prepared transaction that holds the account's lock", async
   await assertExactEverywhere(account);
 });
 
+test.after(async () => {
+  // A database with prepared transactions cannot be dropped.
+  for (const {
+    gid,
+  } of await sql`select gid from pg_prepared_xacts where database = current_database()`) {
+    await sql.unsafe(`rollback prepared '${gid}'`);
+  }
+});
+
 test.run();

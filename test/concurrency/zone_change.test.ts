@@ -219,4 +219,13 @@ test("a barrier beyond the present transaction ids came from another server and 
   await assertExactEverywhere(account);
 });
 
+test.after(async () => {
+  // A database with prepared transactions cannot be dropped.
+  for (const {
+    gid,
+  } of await sql`select gid from pg_prepared_xacts where database = current_database()`) {
+    await sql.unsafe(`rollback prepared '${gid}'`);
+  }
+});
+
 test.run();

@@ -22,6 +22,8 @@ export interface LoadOptions {
   accounts?: number;
   /** Ends the load early; errors after that are nobody's fault. */
   signal?: AbortSignal;
+  /** Receives the result at the beginning, to look at while it grows. */
+  watch?: (result: LoadResult) => void;
 }
 
 export interface LoadResult {
@@ -58,6 +60,7 @@ export async function prepareAccounts(url: string, accounts = 4): Promise<void> 
 export async function load(options: LoadOptions): Promise<LoadResult> {
   const writers = options.writers ?? 8;
   const run = new Run(options, writers);
+  options.watch?.(run.result);
   const random = new Random(options.seed);
   await Promise.all([
     ...Array.from({ length: writers }, (_, number) => write(run, random.fork(), number)),
