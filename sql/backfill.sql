@@ -57,8 +57,6 @@ set work_mem = '128MB' as $$
 declare
   v_settings rollup.account_settings;
   v_coverage rollup.account_coverage;
-  v_old_snapshots_gone boolean;
-  v_older_running boolean;
   v_deltas rollup.deltas[];
   v_occurrences rollup.ledger[];
   v_pending tid[];
@@ -69,7 +67,7 @@ begin
   v_settings := rollup.adopt_generation(p_account_id);
   -- For update: migrate, finding a trigger missing, clears coverage after we have claimed, not before.
   select * into v_coverage from rollup.account_coverage as c where c.account_id = p_account_id for no key update;
-  v_old_snapshots_gone := v_coverage.barrier_passed or rollup.old_snapshots_gone(v_coverage.barrier);
+  claimed := v_coverage.barrier_passed or rollup.old_writers_gone(v_coverage.barrier);
 
   -- One snapshot for events, deltas and marks: a writer's event and its delta become visible together. Under the lock nobody
   -- else removes deltas, and nobody ever updates one, so their ctids hold.
@@ -91,9 +89,8 @@ begin
     array(
       select m.ctid from rollup.dirty_marks as m
       where m.account_id = p_account_id and m.date between p_from and p_to
-    ),
-    rollup.older_running(v_coverage.barrier)
-  into v_deltas, v_occurrences, v_pending, v_marks, v_older_running;
+    )
+  into v_deltas, v_occurrences, v_pending, v_marks;
 
   delete from rollup.deltas as d where d.ctid = any (v_pending);
   delete from rollup.dirty_marks as m where m.ctid = any (v_marks);
@@ -139,7 +136,6 @@ begin
   get diagnostics rows_written = row_count;
 
   events := (select coalesce(sum(d.count), 0) from unnest(v_deltas) as d);
-  claimed := v_coverage.barrier_passed or v_old_snapshots_gone and not v_older_running;
   if claimed then
     update rollup.account_coverage as c
     set covered = c.covered + datemultirange(rollup.days(p_from, p_to)), barrier_passed = true

@@ -103,14 +103,13 @@ $$;
 comment on function rollup.clean_days(int) is
   'The days of an account whose rollups, with the pending deltas, are complete: covered and without a dirty mark.';
 
-create or replace function rollup.old_snapshots_gone(p_barrier xid8)
+create or replace function rollup.old_writers_gone(p_barrier xid8)
 returns boolean
 language plpgsql volatile as $$
 begin
   if p_barrier is null then
     return false;
-  end if;
-  if p_barrier > pg_snapshot_xmax(pg_current_snapshot()) then
+  elsif p_barrier > pg_snapshot_xmax(pg_current_snapshot()) then
     return true;
   end if;
   perform pg_stat_clear_snapshot();
@@ -119,25 +118,18 @@ begin
     from pg_stat_activity as a
     where a.datid = (select d.oid from pg_database as d where d.datname = current_database())
       and a.pid <> pg_backend_pid()
-      and age(a.backend_xmin) > age(p_barrier::xid)
+      -- Either is enough: who has written may hold no snapshot now, and who holds an old one may write yet.
+      and (age(a.backend_xid) > age(p_barrier::xid) or age(a.backend_xmin) > age(p_barrier::xid))
       and a.backend_type is distinct from 'autovacuum worker'
   )
-  -- A prepared transaction may carry the choices of an old snapshot, and shows no xmin.
+  -- A prepared transaction may carry the choices of an old snapshot, and shows none.
   and not exists (select from pg_prepared_xacts as p where p.database = current_database());
 end
 $$;
-comment on function rollup.old_snapshots_gone(xid8) is
-  'Whether no transaction is left with a snapshot from before the barrier; false while there is none. Ask before the statement whose snapshot is to be trusted. '
-  'A barrier beyond the present transaction ids was restored from another server, and counts as passed.';
-
-create or replace function rollup.older_running(p_barrier xid8)
-returns boolean
-language sql stable as $$
-  select p_barrier is null or p_barrier <= pg_snapshot_xmax(pg_current_snapshot())
-    and exists (select from pg_snapshot_xip(pg_current_snapshot()) as running where running < p_barrier)
-$$;
-comment on function rollup.older_running(xid8) is
-  'Whether the present snapshot misses what a transaction from before the barrier has written.';
+comment on function rollup.old_writers_gone(xid8) is
+  'Whether no transaction is left in this database that began before the barrier or holds a snapshot from before it; false while there '
+  'is no barrier. Ask before the statement whose snapshot is to be trusted: a transaction that shows no id any more has ended for '
+  'every later snapshot. A barrier beyond the present transaction ids was restored from another server, and counts as passed.';
 
 create or replace function rollup.adopt_generation(p_account_id int)
 returns rollup.account_settings

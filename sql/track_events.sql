@@ -15,12 +15,6 @@ declare
   v_budget int;
   v_lockable int;
   v_event record;
-  v_generation bigint;
-  v_timezone text;
-  v_current boolean;
-  v_conversation_id bigint;
-  v_value numeric;
-  v_value_in_business_hours numeric;
   v_locked int[];
   v_apply rollup.deltas[];
   v_append rollup.deltas[];
@@ -28,19 +22,27 @@ declare
 begin
   begin
     v_sign := tg_argv[0];
+    -- The short path, of one event, is all in this statement and in apply_event.
+    select
+      e.account_id, s.generation, rollup.local_date(e.created_at, s.timezone) as date, e.name, e.user_id, e.inbox_id,
+      case when rollup.to_distinct_event(e.name) is not null then e.conversation_id end as conversation_id,
+      rollup.seconds(v_sign * rollup.microseconds(e.value)) as value,
+      rollup.seconds(v_sign * rollup.microseconds(e.value_in_business_hours)) as value_in_business_hours,
+      e.name = any (rollup.event_names()) and s.account_id is not null as counts, s.inline,
+      exists (select from events offset 1) as several
+    into v_event
+    from events as e
+    left join lateral rollup.writer_settings(e.account_id) as s on true
+    limit 1;
+    if not v_event.several and not v_event.counts then
+      return null;
+    end if;
+
     -- What this transaction may still lock (the lock table is the whole server's) and write in subtransactions (more than 64
     -- of them slow readers down). Kept as a text, a letter each: savepoints roll it back, and no cast of it can fail.
     v_used := coalesce(current_setting('rollup.used', true), '');
     v_budget := 40 - length(v_used);
     v_lockable := case current_setting('transaction_isolation') when 'read committed' then v_budget else 0 end;
-
-    select
-      e.account_id, e.name, e.user_id, e.inbox_id, e.conversation_id, e.created_at, e.value, e.value_in_business_hours,
-      s.generation, s.timezone, s.inline, exists (select from events offset 1) as several
-    into v_event
-    from events as e
-    left join lateral rollup.writer_settings(e.account_id) as s on true
-    limit 1;
 
     if v_event.several then
       -- A plan for how many rows there are.
@@ -91,35 +93,30 @@ begin
       select array_agg(d.delta) filter (where d.applicable), array_agg(d.delta) filter (where d.applicable is not true)
       into v_apply, v_append
       from delta as d;
-    elsif v_event.timezone is not null and v_event.name = any (rollup.event_names()) then
-      -- The short path: one event.
-      v_generation := v_event.generation;
-      v_timezone := v_event.timezone;
-      v_conversation_id := case when rollup.to_distinct_event(v_event.name) is not null then v_event.conversation_id end;
-      v_value := rollup.seconds(v_sign * rollup.microseconds(v_event.value));
-      v_value_in_business_hours := rollup.seconds(v_sign * rollup.microseconds(v_event.value_in_business_hours));
+    elsif v_event.counts then
       if v_event.inline and v_lockable > 0 and rollup.try_lock_account(v_event.account_id::int) then
         v_used := set_config('rollup.used', v_used || 'x', true);
         if v_sign = 1 and rollup.apply_event(
-          v_event.account_id::int, v_generation, rollup.local_date(v_event.created_at, v_timezone), v_event.name,
-          v_event.user_id, v_event.inbox_id, v_conversation_id, v_value, v_value_in_business_hours
+          v_event.account_id::int, v_event.generation, v_event.date, v_event.name, v_event.user_id, v_event.inbox_id,
+          v_event.conversation_id, v_event.value, v_event.value_in_business_hours
         ) then
           return null;
         end if;
-        -- Settings read before the lock may be of an old zone.
         v_locked := array[v_event.account_id];
-        select s.generation, s.timezone, rollup.is_applied(s.account_id, s.generation) into v_generation, v_timezone, v_current
-        from rollup.writer_settings(v_event.account_id) as s;
+        -- Settings read before the lock may be of an old zone.
+        select s.generation, rollup.local_date(e.created_at, s.timezone) into v_event.generation, v_event.date
+        from events as e
+        cross join lateral rollup.writer_settings(e.account_id) as s;
       end if;
-      if v_timezone is not null then
+      if v_event.generation is not null then
         v_append := array[(
-          v_event.account_id, v_generation, rollup.local_date(v_event.created_at, v_timezone), v_event.name,
-          v_event.user_id, v_event.inbox_id, v_conversation_id, v_sign, v_value, v_value_in_business_hours, tg_op = 'DELETE'
+          v_event.account_id, v_event.generation, v_event.date, v_event.name, v_event.user_id, v_event.inbox_id,
+          v_event.conversation_id, v_sign, v_event.value, v_event.value_in_business_hours, tg_op = 'DELETE'
         )::rollup.deltas];
-        if v_current then
-          v_apply := v_append;
-          v_append := null;
-        end if;
+      end if;
+      if v_locked is not null and rollup.is_applied(v_event.account_id::int, v_event.generation) then
+        v_apply := v_append;
+        v_append := null;
       end if;
     end if;
 

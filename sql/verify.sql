@@ -174,9 +174,13 @@ begin
   if p_from is null and p_to is null and exists (
     select from rollup.dirty_marks as m where m.account_id = p_account_id and (m.date is null or not isfinite(m.date))
   ) then
+    v_rebuilt := array(select distinct r.date from rollup.reporting_events_rollups as r where r.account_id = p_account_id);
     perform rollup.backfill(p_account_id);
     return query
-      select distinct r.date from rollup.reporting_events_rollups as r where r.account_id = p_account_id order by 1;
+      select d from unnest(v_rebuilt) as d
+      union
+      select r.date from rollup.reporting_events_rollups as r where r.account_id = p_account_id
+      order by 1;
     return;
   end if;
   -- A rebuild adjusts the previous dates of later days by difference: from a damaged ledger it may leave some wrong, which the
