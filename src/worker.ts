@@ -2,7 +2,7 @@
  * The worker: graphile-worker for the jobs of backfills, and timers for what has no job. All work is done by SQL
  * functions on connections of ours, each call a transaction of its own.
  */
-import graphileWorker, { type Runner, type TaskList } from "graphile-worker";
+import graphileWorker, { type Runner, type TaskList, type WorkerPool } from "graphile-worker";
 import { connect, type Sql } from "./connection.js";
 import { toUserError } from "./errors.js";
 import { type Fields, type Level, type Log, silent } from "./log.js";
@@ -117,6 +117,7 @@ class Queue {
 
   async #runOnce(signal: AbortSignal): Promise<void> {
     const runner = await this.#start();
+    runner.events.on("job:complete", ({ worker }) => lookAgain(worker.workerPool, signal));
     const stop = () => {
       runner.stop().catch(() => {});
     };
@@ -192,6 +193,18 @@ class Queue {
       select rollup.attend_worker(${this.#poolId}) as lost`;
     if (Number(row?.lost) > 0)
       context.log("warn", "took over the jobs of killed workers", { workers: row?.lost });
+  }
+}
+
+/**
+ * The next job of an account can be had a moment after the one before is done, which is when this has been written; a
+ * worker that looks too early sleeps until the next poll.
+ */
+function lookAgain(pool: WorkerPool, signal: AbortSignal): void {
+  for (const delay of [5, 20, 100]) {
+    setTimeout(() => {
+      if (!signal.aborted && pool._active && !pool._shuttingDown) pool.nudge(pool._workers.length);
+    }, delay).unref();
   }
 }
 

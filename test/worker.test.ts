@@ -21,8 +21,8 @@ import {
   slowRebuilds,
   smallChunks,
 } from "./commands/support.js";
-import { type CliProcess, startCli } from "./support/cli.js";
-import { postgresMajor, type TestDatabase } from "./support/database.js";
+import { type CliProcess, cli, startCli } from "./support/cli.js";
+import { createDatabase, postgresMajor, type TestDatabase } from "./support/database.js";
 import { differences } from "./support/oracle.js";
 
 interface Told {
@@ -389,19 +389,13 @@ worker("the health line says what waits and what was done", async () => {
 });
 
 worker("on a database that is not migrated it says so", async () => {
-  const process = startCli(["worker"], { env: { DATABASE_URL: (await emptyDatabase()).url } });
-  const { code, stderr } = await process.result;
+  const database = await createDatabase({ empty: true });
+  databases.push(database);
+  const { code, stderr } = await cli(["worker"], { env: { DATABASE_URL: database.url } });
   assert.is(code, 1);
   assert.match(stderr, /not, or not completely, migrated/);
   assert.match(stderr, "reporting-rollup migrate");
   assert.not.match(stderr, /\n {4}at /);
 });
-
-async function emptyDatabase(): Promise<TestDatabase> {
-  const { createDatabase } = await import("./support/database.js");
-  const database = await createDatabase({ empty: true });
-  databases.push(database);
-  return database;
-}
 
 worker.run();

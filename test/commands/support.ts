@@ -7,7 +7,7 @@ export interface HistoryOptions {
   /** One event an hour, backwards from this UTC timestamp. */
   until?: string;
   events?: number;
-  timezone?: string;
+  timezone?: string | undefined;
 }
 
 /** A further database with an account whose history was there before its time zone. */
@@ -35,9 +35,9 @@ export async function addHistory(sql: Sql, options: HistoryOptions = {}): Promis
 
 /** Makes runs of many small chunks, as a large history does. */
 export async function smallChunks(sql: Sql, events: number): Promise<void> {
-  const [plan] = await sql<{ definition: string }[]>`
-    select pg_get_functiondef('rollup.plan_backfill(bigint)'::regprocedure) as definition`;
-  await sql.unsafe((plan?.definition ?? "").replace(/250000/, String(events)));
+  await sql.unsafe(`
+    create or replace function rollup.chunk_events() returns bigint
+    language sql immutable parallel safe as 'select ${events}::bigint'`);
 }
 
 /** Makes every rebuild take a moment. */
