@@ -53,7 +53,8 @@ set lock_timeout = '300ms'
 -- Bulk work whose size no cached plan can know.
 set plan_cache_mode = force_custom_plan
 set jit = off
-set work_mem = '128MB' as $$
+set work_mem = '64MB'
+set hash_mem_multiplier = 8 as $$
 declare
   v_settings rollup.account_settings;
   v_coverage rollup.account_coverage;
@@ -231,6 +232,8 @@ language plpgsql volatile as $$
 declare
   v_from date := coalesce(p_from, '-infinity');
   v_to date := coalesce(p_to, 'infinity');
+  -- A million events are no more than this, and are rebuilt in one piece. (A partitioned table has size 0.)
+  v_small boolean := pg_table_size('public.reporting_events') between 1 and 268435456;
   v_chunk record;
   v_rebuilt record;
   v_rows bigint := 0;
@@ -242,7 +245,11 @@ begin
   if v_from = '-infinity' and v_to = 'infinity' then
     perform rollup.forget_account_marks(p_account_id);
   end if;
-  for v_chunk in select * from rollup.plan_chunks(p_account_id, v_from, v_to, 1000000) loop
+  for v_chunk in
+    select c.from_date, c.to_date from rollup.plan_chunks(p_account_id, v_from, v_to, 1000000) as c where not v_small
+    union all
+    select v_from, v_to where v_small
+  loop
     v_rebuilt := rollup.rebuild(p_account_id, v_chunk.from_date, v_chunk.to_date);
     v_rows := v_rows + v_rebuilt.rows_written;
     v_claimed := v_claimed and v_rebuilt.claimed;

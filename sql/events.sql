@@ -18,7 +18,7 @@ comment on function rollup.local_date(timestamp, text) is
 create or replace function rollup.microseconds(p_seconds double precision)
 returns bigint
 language sql immutable parallel safe as $$
-  select case when abs(p_seconds) < 9.2e12::double precision then round(p_seconds * 1e6::double precision)::bigint else 0 end
+  select case when abs(p_seconds) < 9.2e12::double precision then (p_seconds * 1e6::double precision)::bigint else 0 end
 $$;
 comment on function rollup.microseconds(double precision) is
   'The value of an event in whole microseconds, which add up exactly in any order; 0 for NULL, NaN, infinities and what does not fit.';
@@ -42,34 +42,41 @@ $$;
 comment on function rollup.utc_bound(date, int) is
   'Midnight UTC of a date p_days later, as a bound for created_at; infinite where there is no such timestamp.';
 
+create or replace function rollup.day_events(p_account_id int, p_event_names text[], p_timezone text, p_from date, p_to date)
+returns table (
+  date date, name text, user_id bigint, inbox_id bigint, conversation_id bigint,
+  value double precision, value_in_business_hours double precision
+)
+language sql stable parallel safe as $$
+  select
+    rollup.local_date(e.created_at, p_timezone), e.name::text, e.user_id::bigint, e.inbox_id::bigint, e.conversation_id::bigint,
+    e.value, e.value_in_business_hours
+  from public.reporting_events as e
+  where e.account_id = p_account_id
+    and e.name = any (p_event_names)
+    -- A local day lies within a day of the same UTC date; the bucket decides.
+    and (p_from = '-infinity' or e.created_at >= rollup.utc_bound(p_from, -1))
+    and (p_to = 'infinity' or e.created_at <= rollup.utc_bound(p_to, 2))
+    -- As a case, since the planner takes a range of an expression for one row in two hundred.
+    and case
+      when p_from = '-infinity' and p_to = 'infinity' then true
+      else rollup.local_date(e.created_at, p_timezone) between p_from and p_to
+    end
+$$;
+comment on function rollup.day_events(int, text[], text, date, date) is
+  'The raw events of an account''s days p_from to p_to (inclusive, infinite: open), with their day.';
+
 create or replace function rollup.event_deltas(
   p_account_id int, p_generation bigint, p_timezone text, p_from date, p_to date
 )
 returns setof rollup.deltas
 language sql stable parallel safe as $$
   select
-    p_account_id,
-    p_generation,
-    rollup.local_date(e.created_at, p_timezone),
-    e.name::text,
-    e.user_id::bigint,
-    e.inbox_id::bigint,
-    null::bigint,
-    count(*),
+    p_account_id, p_generation, e.date, e.name, e.user_id, e.inbox_id, null::bigint, count(*),
     rollup.seconds(sum(rollup.microseconds(e.value))),
     rollup.seconds(sum(rollup.microseconds(e.value_in_business_hours))),
     false
-  from public.reporting_events as e
-  where e.account_id = p_account_id
-    and e.name = any (rollup.event_names())
-    -- A local day lies within a day of the same UTC date; the bucket decides.
-    and e.created_at >= rollup.utc_bound(p_from, -1)
-    and e.created_at <= rollup.utc_bound(p_to, 2)
-    -- As a case, since the planner takes a range of an expression for one row in two hundred.
-    and case
-      when p_from = '-infinity' and p_to = 'infinity' then true
-      else rollup.local_date(e.created_at, p_timezone) between p_from and p_to
-    end
+  from rollup.day_events(p_account_id, rollup.event_names(), p_timezone, p_from, p_to) as e
   group by 3, 4, 5, 6
 $$;
 comment on function rollup.event_deltas(int, bigint, text, date, date) is
@@ -79,23 +86,9 @@ create or replace function rollup.event_occurrences(p_account_id int, p_timezone
 returns setof rollup.ledger
 language sql stable parallel safe as $$
   select
-    p_account_id,
-    rollup.to_distinct_event(e.name),
-    e.conversation_id::bigint,
-    rollup.local_date(e.created_at, p_timezone),
-    count(*)::int,
-    e.user_id::bigint,
-    e.inbox_id::bigint
-  from public.reporting_events as e
-  where e.account_id = p_account_id
-    and e.name = any (enum_range(null::rollup.distinct_event)::text[])
-    and e.conversation_id is not null
-    and e.created_at >= rollup.utc_bound(p_from, -1)
-    and e.created_at <= rollup.utc_bound(p_to, 2)
-    and case
-      when p_from = '-infinity' and p_to = 'infinity' then true
-      else rollup.local_date(e.created_at, p_timezone) between p_from and p_to
-    end
+    p_account_id, rollup.to_distinct_event(e.name), e.conversation_id, e.date, count(*)::int, e.user_id, e.inbox_id
+  from rollup.day_events(p_account_id, enum_range(null::rollup.distinct_event)::text[], p_timezone, p_from, p_to) as e
+  where e.conversation_id is not null
   group by 2, 3, 4, 6, 7
 $$;
 comment on function rollup.event_occurrences(int, text, date, date) is

@@ -17,30 +17,40 @@ language sql stable as $$
   ),
   event as materialized (
     select
-      rollup.local_date(e.created_at, s.reporting_timezone) as date, e.name::text as event_name,
-      e.user_id::bigint, e.inbox_id::bigint, e.conversation_id::bigint,
+      e.date, e.name as event_name, e.user_id, e.inbox_id,
+      case when rollup.to_distinct_event(e.name) is not null then e.conversation_id end as conversation_id,
       count(*) as count,
       sum(rollup.microseconds(e.value)) as sum_value,
       sum(rollup.microseconds(e.value_in_business_hours)) as sum_value_business_hours
     from setting as s
-    join public.reporting_events as e on e.account_id = p_account_id
-    where e.name = any (rollup.event_names())
-      and e.created_at >= rollup.utc_bound(p_from, -1)
-      and e.created_at <= rollup.utc_bound(p_to, 2)
-      and s.clean @> rollup.local_date(e.created_at, s.reporting_timezone)
+    cross join lateral rollup.day_events(p_account_id, rollup.event_names(), s.reporting_timezone, p_from, p_to) as e
+    where s.clean @> e.date
     group by 1, 2, 3, 4, 5
+  ),
+  total as (
+    select
+      e.date, e.event_name, dim.dimension_type, dim.dimension_id,
+      sum(e.count)::bigint as count,
+      rollup.seconds(sum(e.sum_value)) as sum_value,
+      rollup.seconds(sum(e.sum_value_business_hours)) as sum_value_business_hours
+    from event as e
+    cross join lateral rollup.dimensions(p_account_id, e.user_id, e.inbox_id) as dim
+    group by 1, 2, 3, 4
   ),
   expected_rollup as (
     select
-      e.date, dim.dimension_type, dim.dimension_id, m.metric,
-      case when m.payload = 'distinct' then count(distinct e.conversation_id) else sum(e.count)::bigint end as count,
-      case when m.payload = 'duration' then rollup.seconds(sum(e.sum_value)) else 0 end as sum_value,
-      case when m.payload = 'duration' then rollup.seconds(sum(e.sum_value_business_hours)) else 0 end as sum_value_business_hours
+      t.date, t.dimension_type, t.dimension_id, m.metric, t.count,
+      case when m.payload = 'duration' then t.sum_value else 0 end as sum_value,
+      case when m.payload = 'duration' then t.sum_value_business_hours else 0 end as sum_value_business_hours
+    from total as t
+    join rollup.event_metric_list() as m on m.event_name = t.event_name and m.payload <> 'distinct'
+    union all
+    select e.date, dim.dimension_type, dim.dimension_id, m.metric, count(distinct e.conversation_id), 0, 0
     from event as e
     cross join lateral rollup.dimensions(p_account_id, e.user_id, e.inbox_id) as dim
-    join rollup.event_metric_list() as m on m.event_name = e.event_name
-    group by 1, 2, 3, 4, m.payload
-    having m.payload <> 'distinct' or count(e.conversation_id) > 0
+    join rollup.event_metric_list() as m on m.event_name = e.event_name and m.payload = 'distinct'
+    where e.conversation_id is not null
+    group by 1, 2, 3, 4
   ),
   actual_rollup as (
     select r.date, r.dimension_type, r.dimension_id, r.metric, r.count, r.sum_value, r.sum_value_business_hours
@@ -147,7 +157,8 @@ returns table (
 language plpgsql stable
 set plan_cache_mode = force_custom_plan
 set jit = off
-set work_mem = '128MB' as $$
+set work_mem = '64MB'
+set hash_mem_multiplier = 8 as $$
 begin
   perform rollup.require('verify', jsonb_build_object('p_account_id', p_account_id));
   perform rollup.require_finite('verify', p_from, p_to);
