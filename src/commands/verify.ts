@@ -69,18 +69,18 @@ async function showVerdict(out: Output, sql: Sql, account: number, found: Differ
       out.line(pc.dim(`… and ${found.length - shown} more; --json shows all`));
     return;
   }
-  const [status] = await sql<{ covered_share: string | null; dirty_days: string }[]>`
-    select covered_share, dirty_days from rollup.account_status where account_id = ${account}`;
-  const share = Number(status?.covered_share ?? 0);
-  if (status?.covered_share === null) {
+  const [status] = await sql<{ covered: string; covered_share: string | null }[]>`
+    select covered, covered_share from rollup.account_status where account_id = ${account}`;
+  const share = Number(status?.covered_share ?? 1);
+  if (status?.covered === "{}" || share === 0) {
+    out.line("Nothing to verify: no day is covered by rollups yet, so reads use raw events.");
+    out.line(`To rebuild them: reporting-rollup backfill ${account}`);
+  } else if (status?.covered_share === null) {
     out.line("Exact: there are no events to compare with.");
   } else if (share === 1) {
     out.line(
       `${pc.green("Exact:")} the rollups of all days equal a recomputation from the raw events.`,
     );
-  } else if (share === 0) {
-    out.line("Nothing to verify: no day is covered by rollups yet, so reads use raw events.");
-    out.line(`To rebuild them: reporting-rollup backfill ${account}`);
   } else {
     out.line(
       `${pc.green("Exact")} on the ${Math.floor(share * 1000) / 10} % of the days that are covered; ` +

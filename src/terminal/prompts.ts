@@ -54,6 +54,7 @@ async function answer<T>(question: Promise<T>): Promise<T> {
     if (!(error instanceof Error && error.name === "ExitPromptError")) throw error;
     process.stderr.write("\nNothing was changed.\n");
     process.kill(process.pid, "SIGINT");
-    return new Promise(() => {});
+    // Until the signal has arrived something must keep the process.
+    return new Promise(() => setTimeout(() => {}, 60_000));
   }
 }
