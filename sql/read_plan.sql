@@ -43,21 +43,21 @@ declare
   v_since timestamp := p_since at time zone 'UTC';
   v_last timestamp := p_until at time zone 'UTC' - interval '1 microsecond';
 begin
-  return case
-    when p_since >= p_until then 'empty'
-    else daterange(
-      -- Clocks that go back over midnight return to the day before.
-      least(
-        rollup.local_date(v_since, p_timezone),
-        rollup.local_date(least(v_since + interval '2 hours', v_last), p_timezone)
-      ),
-      greatest(
-        rollup.local_date(v_last, p_timezone),
-        rollup.local_date(greatest(v_last - interval '2 hours', v_since), p_timezone)
-      ),
-      '[]'
-    )
-  end;
+  if p_since >= p_until then
+    return 'empty';
+  end if;
+  if rollup.clocks_are_steady(v_since, p_timezone) and rollup.clocks_are_steady(v_last, p_timezone) then
+    return daterange(rollup.local_date(v_since, p_timezone), rollup.local_date(v_last, p_timezone), '[]');
+  end if;
+  -- Clocks that go back over midnight, or the date line that moves, return to a day before: look at every minute.
+  return (
+    select daterange(min(rollup.local_date(i.at, p_timezone)), max(rollup.local_date(i.at, p_timezone)), '[]')
+    from (
+      select generate_series(v_since, least(v_since + interval '27 hours', v_last), interval '1 minute')
+      union all
+      select generate_series(v_last, greatest(v_last - interval '27 hours', v_since), interval '-1 minute')
+    ) as i (at)
+  );
 end
 $$;
 comment on function rollup.touched_days(timestamptz, timestamptz, text) is
@@ -77,20 +77,27 @@ $$;
 comment on function rollup.period(date, text) is
   'The first day of the day, week (from Sunday), month, quarter or year of a date; "range": all dates are one period.';
 
-create or replace function rollup.why_raw(p_account_id int, p_group_by text, p_timezone text)
+create or replace function rollup.why_raw(p_settings rollup.account_settings, p_group_by text, p_timezone text)
 returns text
-language sql stable as $$
-  select case
-    when s.account_id is null or s.reporting_timezone is null then 'the account has no reporting time zone'
-    when not s.reporting_events_rollup then 'the flag reporting_events_rollup is off'
-    when s.reporting_timezone <> p_timezone then 'another time zone than the account''s'
+language plpgsql immutable parallel safe as $$
+begin
+  return case
+    when p_settings.reporting_timezone is null then 'the account has no reporting time zone'
+    when not p_settings.reporting_events_rollup then 'the flag reporting_events_rollup is off'
+    when p_settings.reporting_timezone <> p_timezone then 'another time zone than the account''s'
     when p_group_by = 'hour' then 'grouped by hour'
-  end
-  from (values (p_account_id)) as a (account_id)
-  left join rollup.account_settings as s on s.account_id = a.account_id
+  end;
+end
 $$;
-comment on function rollup.why_raw(int, text, text) is
+comment on function rollup.why_raw(rollup.account_settings, text, text) is
   'Why no part of a read may come from rollups, or NULL if days of it may.';
+
+create or replace function rollup.period_length(p_group_by text)
+returns interval
+language sql immutable parallel safe as $$
+  select case p_group_by when 'quarter' then interval '3 months' else ('1 ' || p_group_by)::interval end
+$$;
+comment on function rollup.period_length(text) is 'From the first day of a day, week, month, quarter or year to that of the next.';
 
 create or replace function rollup.period_days(p_date date, p_group_by text)
 returns daterange
@@ -99,7 +106,7 @@ language sql immutable parallel safe as $$
     when 'range' then daterange(null, null)
     else daterange(
       rollup.period(p_date, p_group_by),
-      (rollup.period(p_date, p_group_by) + case p_group_by when 'quarter' then interval '3 months' else ('1 ' || p_group_by)::interval end)::date
+      (rollup.period(p_date, p_group_by) + rollup.period_length(p_group_by))::date
     )
   end
 $$;
@@ -111,14 +118,16 @@ create or replace function rollup.rollup_days(
 returns datemultirange
 language plpgsql stable as $$
 declare
+  v_settings rollup.account_settings;
   v_days datemultirange;
 begin
-  if rollup.why_raw(p_account_id, p_group_by, p_timezone) is not null then
+  select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
+  if rollup.why_raw(v_settings, p_group_by, p_timezone) is not null then
     return '{}';
   end if;
   v_days := rollup.clean_days(p_account_id) * datemultirange(rollup.whole_days(p_since, p_until, p_timezone));
   -- Distinct counts do not add up across pieces: a period whose clean days are not in one piece is read raw.
-  if p_payload = 'distinct' and (select count(*) from unnest(v_days)) > 1 then
+  if p_payload = 'distinct' and v_days <> datemultirange(range_merge(v_days)) then
     v_days := v_days - (
       select coalesce(range_agg(daterange(p.first_date, p.last_date, '[]')), '{}')
       from (
@@ -150,6 +159,7 @@ language plpgsql stable as $$
 declare
   v_timezone text;
   v_payload text;
+  v_settings rollup.account_settings;
   v_why text;
   v_days datemultirange;
   v_clean datemultirange;
@@ -164,7 +174,8 @@ begin
   if p_since = p_until then
     return;
   end if;
-  v_why := rollup.why_raw(p_account_id, p_group_by, v_timezone);
+  select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
+  v_why := rollup.why_raw(v_settings, p_group_by, v_timezone);
   if v_why is not null then
     return query select p_since, p_until, 'raw', v_why;
     return;
@@ -175,29 +186,34 @@ begin
   v_covered := coalesce(
     (
       select c.covered from rollup.account_coverage as c
-      join rollup.account_settings as s on s.account_id = c.account_id and s.generation = c.generation
-      where c.account_id = p_account_id
+      where c.account_id = p_account_id and c.generation = v_settings.generation
     ),
     '{}'
   );
   v_whole := datemultirange(rollup.whole_days(p_since, p_until, v_timezone));
   v_all := datemultirange(rollup.touched_days(p_since, p_until, v_timezone));
   return query
-    select
-      greatest(p_since, lower(s.days)::timestamp at time zone v_timezone),
-      least(p_until, upper(s.days)::timestamp at time zone v_timezone),
-      s.source, s.reason
+    select p.starts_at, p.ends_at, p.source, p.reason
     from (
-      select unnest(v_days) as days, 'rollup' as source, 'clean' as reason
-      union all
-      select unnest(v_all - v_whole), 'raw', 'part of a day'
-      union all
-      select unnest(v_whole - v_covered), 'raw', 'not covered'
-      union all
-      select unnest(v_whole * v_covered - v_clean), 'raw', 'dirty'
-      union all
-      select unnest(v_whole * v_clean - v_days), 'raw', 'distinct counts do not add up over the gaps in this period'
-    ) as s
+      select
+        -- Where clocks repeat a midnight, PostgreSQL means the second: the ends of the range are not midnights anyway.
+        case when lower(s.days) = lower(v_all) then p_since else lower(s.days)::timestamp at time zone v_timezone end as starts_at,
+        case when upper(s.days) = upper(v_all) then p_until else upper(s.days)::timestamp at time zone v_timezone end as ends_at,
+        s.source, s.reason
+      from (
+        select unnest(v_days) as days, 'rollup' as source, 'clean' as reason
+        union all
+        select unnest(v_all - v_whole), 'raw', 'part of a day'
+        union all
+        select unnest(v_whole - v_covered), 'raw', 'not covered'
+        union all
+        select unnest(v_whole * v_covered - v_clean), 'raw', 'dirty'
+        union all
+        select unnest(v_whole * v_clean - v_days), 'raw', 'distinct counts do not add up over the gaps in this period'
+      ) as s
+    ) as p
+    -- Not what lies in a day that clocks skip.
+    where p.starts_at < p.ends_at
     order by 1;
 end
 $$;

@@ -66,12 +66,17 @@ begin
       'p_dimension_type', p_dimension_type, 'p_group_by', p_group_by
     ));
   end if;
-  if not isfinite(p_since) or not isfinite(p_until) or p_since > p_until then
+  -- At the ends of what a timestamp can hold, a day more or another zone is beyond it.
+  if p_since > p_until or p_since < timestamptz '4713-03-01 BC' or p_until > timestamptz '294276-11-01' then
     raise exception using
       errcode = 'RU003',
       message = format(
         'rollup.%s: the range from %s to %s is %s', p_function, p_since, p_until,
-        case when p_since > p_until then 'reversed' else 'not finite' end
+        case
+          when p_since > p_until then 'reversed'
+          when isfinite(p_since) and isfinite(p_until) then 'beyond what can be reckoned with'
+          else 'not finite'
+        end
       ),
       hint = 'Pass the earlier timestamp first; p_since is included, p_until is not.';
   end if;
@@ -131,13 +136,15 @@ comment on function rollup.require_dimension_id(text, int, text, bigint) is
 
 create or replace function rollup.pending(p_account_id int, p_event_names text[])
 returns rollup.deltas[]
-language sql stable as $$
-  select array(
+language plpgsql stable as $$
+begin
+  return array(
     select d
     from rollup.deltas as d
     join rollup.account_settings as s on s.account_id = d.account_id and s.generation = d.generation
     where d.account_id = p_account_id and d.event_name = any (p_event_names)
-  )
+  );
+end
 $$;
 comment on function rollup.pending(int, text[]) is 'The pending deltas of the present generation of an account.';
 
@@ -196,190 +203,297 @@ language sql immutable parallel safe as $$
 $$;
 comment on function rollup.period_start(timestamp, text, text) is 'The instant at which a period, as event_period names it, begins.';
 
-create or replace function rollup.in_dimension(p_dimension_type text, p_dimension_id bigint, p_user_id bigint, p_inbox_id bigint)
-returns boolean
+create or replace function rollup.dimension_of(p_dimension_type text, p_account_id int, p_user_id bigint, p_inbox_id bigint)
+returns bigint
 language sql immutable parallel safe as $$
-  select case p_dimension_type when 'agent' then p_user_id = p_dimension_id when 'inbox' then p_inbox_id = p_dimension_id else true end
+  select case p_dimension_type when 'agent' then p_user_id when 'inbox' then p_inbox_id else p_account_id end
 $$;
-comment on function rollup.in_dimension(text, bigint, bigint, bigint) is 'Whether an event counts for this agent, inbox or account.';
+comment on function rollup.dimension_of(text, int, bigint, bigint) is
+  'The agent, the inbox or the account that an event counts for, as rollup.dimensions has it; NULL: none.';
 
-create or replace function rollup.period_sums(
-  p_account_id int, p_event_name text, p_metric text, p_since timestamptz, p_until timestamptz, p_group_by text,
-  p_dimension_type text, p_dimension_id bigint, p_business_hours boolean, p_timezone text,
+create or replace function rollup.stored_sums(
+  p_account_id int, p_metric text, p_dimension_type text, p_dimension_id bigint, p_business_hours boolean, p_days datemultirange
+)
+returns table (date date, count bigint, sum_value numeric)
+language sql stable as $$
+  select r.date, r.count, case when p_business_hours then r.sum_value_business_hours else r.sum_value end
+  from unnest(p_days) as days
+  cross join lateral (
+    select s.date, s.count, s.sum_value, s.sum_value_business_hours
+    from rollup.reporting_events_rollups as s
+    where s.account_id = p_account_id
+      and s.dimension_type = p_dimension_type
+      and s.metric = p_metric
+      and s.dimension_id = p_dimension_id
+      and s.date >= lower(days) and s.date < upper(days)
+    -- An index scan for each piece: joined, the whole history would be read once.
+    offset 0
+  ) as r
+$$;
+comment on function rollup.stored_sums(int, text, text, bigint, boolean, datemultirange) is
+  'Counts and sums of the rollups of p_days, a row a day.';
+
+create or replace function rollup.pending_sums(
+  p_account_id int, p_metric text, p_dimension_type text, p_dimension_id bigint, p_business_hours boolean,
   p_days datemultirange, p_pending rollup.deltas[]
+)
+returns table (date date, count bigint, sum_value numeric)
+language sql stable as $$
+  select t.date, t.count, case when p_business_hours then t.sum_value_business_hours else t.sum_value end
+  from rollup.totals(p_account_id, p_pending) as t
+  where t.dimension_type = p_dimension_type
+    and t.metric = p_metric
+    and t.dimension_id = p_dimension_id
+    and t.date <@ p_days
+$$;
+comment on function rollup.pending_sums(int, text, text, bigint, boolean, datemultirange, rollup.deltas[]) is
+  'What the pending deltas of p_days add to stored_sums.';
+
+create or replace function rollup.raw_sums(
+  p_account_id int, p_event_name text, p_since timestamptz, p_until timestamptz, p_group_by text,
+  p_dimension_type text, p_dimension_id bigint, p_business_hours boolean, p_timezone text, p_gaps datemultirange
 )
 returns table (period timestamp, count bigint, sum_value numeric)
 language sql stable as $$
-  select t.period, sum(t.count)::bigint, sum(t.sum_value)
-  from (
-    select
-      rollup.period(r.date, p_group_by)::timestamp as period, r.count,
-      case when p_business_hours then r.sum_value_business_hours else r.sum_value end as sum_value
-    from rollup.reporting_events_rollups as r
-    where r.account_id = p_account_id
-      and r.dimension_type = p_dimension_type
-      and r.metric = p_metric
-      and r.dimension_id = p_dimension_id
-      and r.date >= lower(p_days) and r.date < upper(p_days) and r.date <@ p_days
-    union all
-    select
-      rollup.period(c.date, p_group_by)::timestamp, c.count,
-      case when p_business_hours then c.sum_value_business_hours else c.sum_value end
-    from rollup.totals(p_account_id, p_pending) as c
-    where c.dimension_type = p_dimension_type and c.metric = p_metric and c.dimension_id = p_dimension_id and c.date <@ p_days
-    union all
-    select
-      rollup.event_period(e.created_at, e.date, p_group_by, p_timezone), count(*),
-      rollup.seconds(sum(rollup.microseconds(case when p_business_hours then e.value_in_business_hours else e.value end)))
-    from rollup.raw_events(p_account_id, array[p_event_name], p_since, p_until, rollup.gaps(p_days, p_since, p_until, p_timezone), p_timezone) as e
-    where rollup.in_dimension(p_dimension_type, p_dimension_id, e.user_id, e.inbox_id)
-    group by 1
-  ) as t
+  select
+    rollup.event_period(e.created_at, e.date, p_group_by, p_timezone), count(*),
+    rollup.seconds(sum(rollup.microseconds(case when p_business_hours then e.value_in_business_hours else e.value end)))
+  from rollup.raw_events(p_account_id, array[p_event_name], p_since, p_until, p_gaps, p_timezone) as e
+  where rollup.dimension_of(p_dimension_type, p_account_id, e.user_id, e.inbox_id) = p_dimension_id
   group by 1
 $$;
-comment on function rollup.period_sums is
-  'Counts and sums per period: p_days from rollups and pending deltas, the rest of [p_since, p_until) from raw events.';
+comment on function rollup.raw_sums(int, text, timestamptz, timestamptz, text, text, bigint, boolean, text, datemultirange) is
+  'Counts and sums per period of the raw events in [p_since, p_until) whose local day lies in p_gaps.';
 
-create or replace function rollup.period_distinct_counts(
-  p_account_id int, p_event_name text, p_since timestamptz, p_until timestamptz, p_group_by text,
-  p_dimension_type text, p_dimension_id bigint, p_timezone text,
-  p_days datemultirange, p_pending rollup.deltas[]
+create or replace function rollup.stored_conversations(
+  p_account_id int, p_event_name rollup.distinct_event, p_group_by text, p_dimension_type text, p_dimension_id bigint, p_days datemultirange
 )
-returns table (period timestamp, count bigint, sum_value numeric)
+returns table (date date, count bigint)
 language sql stable as $$
-  with cell as (
-    select p.date, p.previous_date, p.count
-    from rollup.previous_dates as p
-    where p.account_id = p_account_id
-      and p.event_name = rollup.to_distinct_event(p_event_name)
-      and p.dimension_type = p_dimension_type
-      and p.dimension_id = p_dimension_id
-      and p.date >= lower(p_days) and p.date < upper(p_days)
-    union all
+  select p.date, p.count
+  from unnest(p_days) as days
+  cross join lateral (
     select c.date, c.previous_date, c.count
-    from rollup.previous_date_changes(p_account_id, array(select o from rollup.occurrences(p_pending) as o)) as c
-    where c.event_name = rollup.to_distinct_event(p_event_name)
+    from rollup.previous_dates as c
+    where c.account_id = p_account_id
+      and c.event_name = p_event_name
       and c.dimension_type = p_dimension_type
       and c.dimension_id = p_dimension_id
-  ),
+      and c.date >= lower(days) and c.date < upper(days)
+      and c.previous_date < case when p_group_by = 'range' then lower(days) else c.date end
+    offset 0
+  ) as p
   -- A conversation counts in a period on the first of its dates there.
-  clean as (
-    select rollup.period(c.date, p_group_by)::timestamp as period, sum(c.count)::bigint as count
-    from cell as c
-    join unnest(p_days) as days on c.date <@ days
-    where c.previous_date < greatest(lower(days), rollup.period(c.date, p_group_by))
-    group by 1
-  ),
-  -- To the clean days of a period its raw events add those conversations that the clean days do not have.
-  raw as (
+  where p.previous_date < greatest(lower(days), rollup.period(p.date, p_group_by))
+$$;
+comment on function rollup.stored_conversations(int, rollup.distinct_event, text, text, bigint, datemultirange) is
+  'How many conversations have their first date of a period, or of the piece of p_days that lies in it, on a date.';
+
+create or replace function rollup.pending_conversations(
+  p_account_id int, p_event_name rollup.distinct_event, p_group_by text, p_dimension_type text, p_dimension_id bigint,
+  p_days datemultirange, p_pending rollup.deltas[]
+)
+returns table (date date, count bigint)
+language sql stable as $$
+  select c.date, c.count
+  from rollup.previous_date_changes(p_account_id, array(select o from rollup.occurrences(p_pending) as o)) as c
+  join unnest(p_days) as days on c.date <@ days
+  where c.event_name = p_event_name
+    and c.dimension_type = p_dimension_type
+    and c.dimension_id = p_dimension_id
+    and c.previous_date < greatest(lower(days), rollup.period(c.date, p_group_by))
+$$;
+comment on function rollup.pending_conversations(int, rollup.distinct_event, text, text, bigint, datemultirange, rollup.deltas[]) is
+  'What the pending deltas change in stored_conversations.';
+
+create or replace function rollup.raw_conversations(
+  p_account_id int, p_event_name text, p_since timestamptz, p_until timestamptz, p_group_by text,
+  p_dimension_type text, p_dimension_id bigint, p_timezone text, p_gaps datemultirange,
+  p_days datemultirange, p_pending rollup.deltas[]
+)
+returns table (period timestamp, count bigint)
+language sql stable as $$
+  select r.period, count(*)
+  from (
     select distinct
       rollup.event_period(e.created_at, e.date, p_group_by, p_timezone) as period, e.conversation_id,
-      case when p_group_by <> 'hour' then p_days * datemultirange(rollup.period_days(e.date, p_group_by)) else '{}' end as clean_days
-    from rollup.raw_events(p_account_id, array[p_event_name], p_since, p_until, rollup.gaps(p_days, p_since, p_until, p_timezone), p_timezone) as e
+      case
+        when p_days = '{}' or p_group_by in ('hour', 'day') then '{}'
+        else p_days * datemultirange(rollup.period_days(e.date, p_group_by))
+      end as days
+    from rollup.raw_events(p_account_id, array[p_event_name], p_since, p_until, p_gaps, p_timezone) as e
     where e.conversation_id is not null
-      and rollup.in_dimension(p_dimension_type, p_dimension_id, e.user_id, e.inbox_id)
-  ),
-  added as (
-    select r.period, count(*) as count
-    from raw as r
-    where r.clean_days = '{}' or not exists (
-      select
-      from (
-        select l.date, l.count
-        from rollup.ledger as l
-        where l.account_id = p_account_id
-          and l.event_name = rollup.to_distinct_event(p_event_name)
-          and l.conversation_id = r.conversation_id
-          and l.date <@ r.clean_days
-          and rollup.in_dimension(p_dimension_type, p_dimension_id, l.user_id, l.inbox_id)
-        union all
-        select d.date, d.count
-        from unnest(p_pending) as d
-        where d.conversation_id = r.conversation_id
-          and d.date <@ r.clean_days
-          and rollup.in_dimension(p_dimension_type, p_dimension_id, d.user_id, d.inbox_id)
-      ) as occurrence
-      group by occurrence.date
-      having sum(occurrence.count) > 0
-    )
-    group by 1
+      and rollup.dimension_of(p_dimension_type, p_account_id, e.user_id, e.inbox_id) = p_dimension_id
+  ) as r
+  -- Those that the days of the same period which are read from rollups do not have.
+  where r.days = '{}' or not exists (
+    select
+    from (
+      select l.date, l.count
+      from rollup.ledger as l
+      where l.account_id = p_account_id
+        and l.event_name = rollup.to_distinct_event(p_event_name)
+        and l.conversation_id = r.conversation_id
+        and l.date <@ r.days
+        and rollup.dimension_of(p_dimension_type, p_account_id, l.user_id, l.inbox_id) = p_dimension_id
+      union all
+      select d.date, d.count
+      from unnest(p_pending) as d
+      where d.conversation_id = r.conversation_id
+        and d.date <@ r.days
+        and rollup.dimension_of(p_dimension_type, p_account_id, d.user_id, d.inbox_id) = p_dimension_id
+    ) as occurrence
+    group by occurrence.date
+    having sum(occurrence.count) > 0
   )
-  select t.period, sum(t.count)::bigint, 0::numeric
-  from (select c.period, c.count from clean as c union all select a.period, a.count from added as a) as t
   group by 1
 $$;
-comment on function rollup.period_distinct_counts is
-  'Distinct conversations per period: p_days from the previous dates and pending deltas, the rest of [p_since, p_until) from raw events.';
+comment on function rollup.raw_conversations is
+  'Distinct conversations per period of the raw events in [p_since, p_until) whose local day lies in p_gaps, apart from those that '
+  'p_days have in the same period.';
 
 create or replace function rollup.period_totals(
-  p_account_id int, p_metric text, p_since timestamptz, p_until timestamptz, p_group_by text,
+  p_account_id int, p_event_name text, p_metric text, p_payload text, p_since timestamptz, p_until timestamptz, p_group_by text,
   p_dimension_type text, p_dimension_id bigint, p_business_hours boolean, p_timezone text
 )
-returns table (period timestamp, value numeric, count bigint)
-language plpgsql stable
-set plan_cache_mode = force_generic_plan
-set jit = off as $$
+returns table (period timestamp, count bigint, sum_value numeric)
+language plpgsql stable as $$
 declare
-  v_metric record;
-  v_days datemultirange;
-  v_pending rollup.deltas[];
+  v_days datemultirange := rollup.rollup_days(p_account_id, p_since, p_until, p_payload, p_group_by, p_timezone);
+  v_gaps datemultirange := rollup.gaps(v_days, p_since, p_until, p_timezone);
+  v_distinct_event rollup.distinct_event := rollup.to_distinct_event(p_event_name);
+  v_pending rollup.deltas[] := '{}';
 begin
-  v_metric := rollup.read_metric(p_metric);
-  v_days := rollup.rollup_days(p_account_id, p_since, p_until, v_metric.payload, p_group_by, p_timezone);
   if v_days <> '{}' then
-    v_pending := rollup.pending(p_account_id, array[v_metric.event_name]);
+    v_pending := rollup.pending(p_account_id, array[p_event_name]);
   end if;
-  if v_metric.payload = 'distinct' then
+  -- Most reads need one source for each period, and save the rest.
+  if cardinality(v_pending) > 0 or v_days <> '{}' and v_gaps <> '{}' and p_group_by <> 'day' then
+    if p_payload = 'distinct' then
+      return query
+        select t.period, sum(t.count)::bigint, 0::numeric
+        from (
+          select rollup.period(s.date, p_group_by)::timestamp as period, s.count
+          from rollup.stored_conversations(p_account_id, v_distinct_event, p_group_by, p_dimension_type, p_dimension_id, v_days) as s
+          union all
+          select rollup.period(s.date, p_group_by)::timestamp, s.count
+          from rollup.pending_conversations(
+            p_account_id, v_distinct_event, p_group_by, p_dimension_type, p_dimension_id, v_days, v_pending
+          ) as s
+          union all
+          select r.period, r.count
+          from rollup.raw_conversations(
+            p_account_id, p_event_name, p_since, p_until, p_group_by, p_dimension_type, p_dimension_id, p_timezone, v_gaps, v_days, v_pending
+          ) as r
+        ) as t
+        group by 1;
+    else
+      return query
+        select t.period, sum(t.count)::bigint, sum(t.sum_value)
+        from (
+          select rollup.period(s.date, p_group_by)::timestamp as period, s.count, s.sum_value
+          from rollup.stored_sums(p_account_id, p_metric, p_dimension_type, p_dimension_id, p_business_hours, v_days) as s
+          union all
+          select rollup.period(s.date, p_group_by)::timestamp, s.count, s.sum_value
+          from rollup.pending_sums(
+            p_account_id, p_metric, p_dimension_type, p_dimension_id, p_business_hours, v_days, v_pending
+          ) as s
+          union all
+          select r.period, r.count, r.sum_value
+          from rollup.raw_sums(
+            p_account_id, p_event_name, p_since, p_until, p_group_by, p_dimension_type, p_dimension_id, p_business_hours, p_timezone, v_gaps
+          ) as r
+        ) as t
+        group by 1;
+    end if;
+    return;
+  end if;
+
+  if v_days <> '{}' and p_payload = 'distinct' then
     return query
-      select t.period, t.count::numeric, t.count
-      from rollup.period_distinct_counts(
-        p_account_id, v_metric.event_name, p_since, p_until, p_group_by,
-        p_dimension_type, p_dimension_id, p_timezone, v_days, v_pending
-      ) as t
-      where t.count <> 0;
-  else
+      select rollup.period(s.date, p_group_by)::timestamp, sum(s.count)::bigint, 0::numeric
+      from rollup.stored_conversations(p_account_id, v_distinct_event, p_group_by, p_dimension_type, p_dimension_id, v_days) as s
+      group by 1;
+  elsif v_days <> '{}' and p_group_by = 'day' then
     return query
-      select t.period, case v_metric.aggregate when 'average' then t.sum_value / t.count else t.count end, t.count
-      from rollup.period_sums(
-        p_account_id, v_metric.event_name, v_metric.metric, p_since, p_until, p_group_by,
-        p_dimension_type, p_dimension_id, p_business_hours, p_timezone, v_days, v_pending
-      ) as t
-      where t.count <> 0;
+      select s.date::timestamp, s.count, s.sum_value
+      from rollup.stored_sums(p_account_id, p_metric, p_dimension_type, p_dimension_id, p_business_hours, v_days) as s;
+  elsif v_days <> '{}' then
+    return query
+      select rollup.period(s.date, p_group_by)::timestamp, sum(s.count)::bigint, sum(s.sum_value)
+      from rollup.stored_sums(p_account_id, p_metric, p_dimension_type, p_dimension_id, p_business_hours, v_days) as s
+      group by 1;
+  end if;
+  if v_gaps <> '{}' and p_payload = 'distinct' then
+    return query
+      select r.period, r.count, 0::numeric
+      from rollup.raw_conversations(
+        p_account_id, p_event_name, p_since, p_until, p_group_by, p_dimension_type, p_dimension_id, p_timezone, v_gaps, '{}', '{}'
+      ) as r;
+  elsif v_gaps <> '{}' then
+    return query
+      select r.period, r.count, r.sum_value
+      from rollup.raw_sums(
+        p_account_id, p_event_name, p_since, p_until, p_group_by, p_dimension_type, p_dimension_id, p_business_hours, p_timezone, v_gaps
+      ) as r;
   end if;
 end
 $$;
-comment on function rollup.period_totals is 'The periods of a timeseries that have events.';
+comment on function rollup.period_totals is
+  'Counts and sums of the periods of [p_since, p_until) that have events: whole clean days from rollups and pending deltas, the rest '
+  'from raw events.';
+
+create or replace function rollup.value(p_aggregate text, p_count bigint, p_sum_value numeric)
+returns numeric
+language sql immutable parallel safe as $$
+  -- The digits of a quotient depend on the scale of the dividend, and that on where it comes from.
+  select case p_aggregate when 'average' then trim_scale(p_sum_value) / nullif(p_count, 0) else coalesce(p_count, 0) end
+$$;
+comment on function rollup.value(text, bigint, numeric) is 'The value of a report metric; of an average without events: NULL.';
 
 create or replace function rollup.periods(p_since timestamptz, p_until timestamptz, p_group_by text, p_timezone text)
 returns setof timestamp
-language plpgsql immutable parallel safe
-set plan_cache_mode = force_generic_plan as $$
+language plpgsql immutable parallel safe as $$
 declare
   v_days daterange := rollup.touched_days(p_since, p_until, p_timezone);
-  v_first date := lower(v_days);
   v_may_skip boolean;
 begin
-  if p_group_by = 'hour' then
-    -- Half an hour is the smallest step between beginnings: some clocks change by that much.
-    return query
-      select distinct date_trunc('hour', h, p_timezone) at time zone 'UTC'
-      from (
-        select generate_series(p_since, p_until - interval '1 microsecond', interval '30 minutes')
-        union all
-        select p_until - interval '1 microsecond'
-      ) as s (h)
-      where p_since < p_until;
+  if isempty(v_days) then
     return;
   end if;
-  -- A zone that changed sides of the date line may have skipped a day.
-  v_may_skip := abs(extract(epoch from
-    ((p_until at time zone p_timezone) - (p_since at time zone p_timezone)) - (p_until - p_since)
-  )) > 43200;
+  if p_group_by = 'hour' then
+    return query
+      select distinct date_trunc('hour', i.at, p_timezone) at time zone 'UTC'
+      from (
+        select s.at
+        from (
+          select generate_series(p_since, p_until - interval '1 microsecond', interval '30 minutes')
+          union all
+          select p_until - interval '1 microsecond'
+        ) as s (at)
+        union all
+        -- A change of the clock may leave a piece of an hour of any length.
+        select c.at
+        from generate_series(p_since, p_until - interval '1 microsecond', interval '30 minutes') as s (at)
+        cross join lateral generate_series(s.at, least(s.at + interval '30 minutes', p_until - interval '1 microsecond'), interval '1 second') as c (at)
+        where rollup.utc_offset(s.at at time zone 'UTC', p_timezone)
+          <> rollup.utc_offset((s.at + interval '30 minutes') at time zone 'UTC', p_timezone)
+      ) as i (at);
+    return;
+  end if;
+  -- A zone that changed sides of the date line skipped a day. None did so twice within twenty years.
+  v_may_skip := p_group_by = 'day' and (
+    p_until - p_since > interval '7000 days'
+    or abs(extract(epoch from ((p_until at time zone p_timezone) - (p_since at time zone p_timezone)) - (p_until - p_since))) > 43200
+  );
   return query
-    select distinct rollup.period(d.date, p_group_by)::timestamp
-    from (select v_first + i as date from generate_series(0, upper(v_days) - v_first - 1) as i) as d
+    select p.period
+    from generate_series(
+      rollup.period(lower(v_days), p_group_by)::timestamp, rollup.period(upper(v_days) - 1, p_group_by)::timestamp,
+      rollup.period_length(p_group_by)
+    ) as p (period)
     where not v_may_skip
-      or ((d.date + time '12:00') at time zone p_timezone at time zone p_timezone)::date = d.date;
+      or ((p.period + interval '12 hours') at time zone p_timezone at time zone p_timezone)::date = p.period::date;
 end
 $$;
 comment on function rollup.periods(timestamptz, timestamptz, text, text) is
@@ -397,19 +511,24 @@ set jit = off as $$
 declare
   v_timezone text;
   v_dimension_id bigint;
+  v_metric record;
 begin
   v_timezone := rollup.check_read(
     'timeseries', p_account_id, p_since, p_until, p_dimension_type, p_dimension_id, nullif(p_group_by, 'range'), p_timezone
   );
   v_dimension_id := rollup.require_dimension_id('timeseries', p_account_id, p_dimension_type, p_dimension_id);
+  v_metric := rollup.read_metric(p_metric);
   return query
-    select rollup.period_start(p.period, p_group_by, v_timezone), coalesce(t.value, 0), coalesce(t.count, 0)
+    select
+      rollup.period_start(p.period, p_group_by, v_timezone),
+      coalesce(rollup.value(v_metric.aggregate, t.count, t.sum_value), 0),
+      coalesce(t.count, 0)
     from rollup.periods(p_since, p_until, p_group_by, v_timezone) as p (period)
     left join rollup.period_totals(
-      p_account_id, p_metric, p_since, p_until, p_group_by,
+      p_account_id, v_metric.event_name, v_metric.metric, v_metric.payload, p_since, p_until, p_group_by,
       p_dimension_type, v_dimension_id, coalesce(p_business_hours, false), v_timezone
     ) as t on t.period = p.period
-    order by 1;
+    order by p.period;
 end
 $$;
 comment on function rollup.timeseries is
@@ -433,14 +552,16 @@ set jit = off as $$
 declare
   v_timezone text;
   v_dimension_id bigint;
+  v_metric record;
 begin
   v_timezone := rollup.check_read('aggregate', p_account_id, p_since, p_until, p_dimension_type, p_dimension_id, 'range', p_timezone);
   v_dimension_id := rollup.require_dimension_id('aggregate', p_account_id, p_dimension_type, p_dimension_id);
+  v_metric := rollup.read_metric(p_metric);
   return query
-    select coalesce(t.value, case m.aggregate when 'count' then 0 end), coalesce(t.count, 0)
-    from rollup.read_metric(p_metric) as m
+    select rollup.value(v_metric.aggregate, t.count, t.sum_value), coalesce(t.count, 0)
+    from (values (p_account_id)) as a (account_id)
     left join rollup.period_totals(
-      p_account_id, p_metric, p_since, p_until, 'range',
+      p_account_id, v_metric.event_name, v_metric.metric, v_metric.payload, p_since, p_until, 'range',
       p_dimension_type, v_dimension_id, coalesce(p_business_hours, false), v_timezone
     ) as t on true;
 end
@@ -464,64 +585,71 @@ set jit = off as $$
 declare
   v_timezone text;
   v_days datemultirange;
-  v_pending rollup.deltas[];
+  v_gaps datemultirange;
+  v_pending rollup.deltas[] := '{}';
   v_event_names text[] := array(
     select distinct r.event_name from rollup.report_metric_list() as r where r.summary_key is not null
   );
 begin
   v_timezone := rollup.check_read('summary', p_account_id, p_since, p_until, p_dimension_type, null, 'range', p_timezone);
   v_days := rollup.rollup_days(p_account_id, p_since, p_until, 'duration', 'range', v_timezone);
+  v_gaps := rollup.gaps(v_days, p_since, p_until, v_timezone);
   if v_days <> '{}' then
     v_pending := rollup.pending(p_account_id, v_event_names);
   end if;
   return query
-    with total as (
-      select
-        r.dimension_id, r.metric::text, sum(r.count)::bigint as count,
-        sum(case when p_business_hours then r.sum_value_business_hours else r.sum_value end) as sum_value
-      from rollup.report_metric_list() as m
-      join rollup.reporting_events_rollups as r on r.metric = m.metric
-      where m.summary_key is not null
-        and r.account_id = p_account_id
-        and r.dimension_type = p_dimension_type
-        and r.date >= lower(v_days) and r.date < upper(v_days) and r.date <@ v_days
-      group by 1, 2
-      union all
-      select
-        c.dimension_id, c.metric, c.count, case when p_business_hours then c.sum_value_business_hours else c.sum_value end
-      from rollup.totals(p_account_id, v_pending) as c
-      where c.dimension_type = p_dimension_type and c.date <@ v_days
-      union all
-      select e.dimension_id, m.metric, e.count, e.sum_value
-      from (
-        select
-          e.event_name, dim.dimension_id, count(*) as count,
-          rollup.seconds(
-            sum(rollup.microseconds(case when p_business_hours then e.value_in_business_hours else e.value end))
-          ) as sum_value
-        from rollup.raw_events(
-          p_account_id, v_event_names, p_since, p_until, rollup.gaps(v_days, p_since, p_until, v_timezone), v_timezone
-        ) as e
-        cross join lateral rollup.dimensions(p_account_id, e.user_id, e.inbox_id) as dim
-        where dim.dimension_type = p_dimension_type
-        group by 1, 2
-      ) as e
-      join rollup.event_metric_list() as m on m.event_name = e.event_name
+    -- A duration counts the same events as the count of the same event, so one of them will do.
+    with metric as (
+      select m.event_name, m.metric
+      from rollup.event_metric_list() as m
+      where m.payload = 'duration' and m.event_name = any (v_event_names)
     ),
-    metric_total as (
-      select t.dimension_id, m.summary_key, sum(t.count)::bigint as count, sum(t.sum_value) / nullif(sum(t.count), 0) as average
-      from total as t
-      join rollup.report_metric_list() as m on m.metric = t.metric and m.summary_key is not null
+    part as (
+      select s.dimension_id, m.event_name, s.count, s.sum_value
+      from metric as m
+      cross join unnest(v_days) as days
+      cross join lateral (
+        select
+          r.dimension_id, sum(r.count)::bigint as count,
+          sum(case when p_business_hours then r.sum_value_business_hours else r.sum_value end) as sum_value
+        from rollup.reporting_events_rollups as r
+        where r.account_id = p_account_id
+          and r.dimension_type = p_dimension_type
+          and r.metric = m.metric
+          and r.date >= lower(days) and r.date < upper(days)
+        group by 1
+      ) as s
+      union all
+      select t.dimension_id, m.event_name, t.count, case when p_business_hours then t.sum_value_business_hours else t.sum_value end
+      from rollup.totals(p_account_id, v_pending) as t
+      join metric as m on m.metric = t.metric
+      where t.dimension_type = p_dimension_type and t.date <@ v_days
+      union all
+      select
+        rollup.dimension_of(p_dimension_type, p_account_id, e.user_id, e.inbox_id), e.event_name, count(*),
+        rollup.seconds(sum(rollup.microseconds(case when p_business_hours then e.value_in_business_hours else e.value end)))
+      from rollup.raw_events(p_account_id, v_event_names, p_since, p_until, v_gaps, v_timezone) as e
       group by 1, 2
-      having sum(t.count) <> 0
+    ),
+    total as (
+      select p.dimension_id, p.event_name, sum(p.count)::bigint as count, sum(p.sum_value) as sum_value
+      from part as p
+      where p.dimension_id is not null
+      group by 1, 2
+      having sum(p.count) <> 0
+    ),
+    figure as (
+      select t.dimension_id, r.summary_key, rollup.value(r.aggregate, t.count, t.sum_value) as value
+      from total as t
+      join rollup.report_metric_list() as r on r.event_name = t.event_name and r.summary_key is not null
     )
     select
-      t.dimension_id,
-      coalesce(max(t.count) filter (where t.summary_key = 'resolved_conversations_count'), 0),
-      max(t.average) filter (where t.summary_key = 'avg_resolution_time'),
-      max(t.average) filter (where t.summary_key = 'avg_first_response_time'),
-      max(t.average) filter (where t.summary_key = 'avg_reply_time')
-    from metric_total as t
+      f.dimension_id,
+      coalesce(max(f.value) filter (where f.summary_key = 'resolved_conversations_count'), 0)::bigint,
+      max(f.value) filter (where f.summary_key = 'avg_resolution_time'),
+      max(f.value) filter (where f.summary_key = 'avg_first_response_time'),
+      max(f.value) filter (where f.summary_key = 'avg_reply_time')
+    from figure as f
     group by 1
     order by 1;
 end
