@@ -156,6 +156,18 @@ $$;
 comment on function rollup.gaps(datemultirange, timestamptz, timestamptz, text) is
   'The local days that [p_since, p_until) touches, less p_days.';
 
+create or replace function rollup.midnight(p_date date, p_timezone text, p_slack interval)
+returns timestamp
+language plpgsql immutable parallel safe as $$
+declare
+  v_midnight timestamp := p_date::timestamp at time zone p_timezone at time zone 'UTC';
+begin
+  return case when rollup.clocks_are_steady(v_midnight, p_timezone) then v_midnight else v_midnight + p_slack end;
+end
+$$;
+comment on function rollup.midnight(date, text, interval) is
+  'The beginning of a local day in UTC, as a bound for created_at; p_slack later where a clock change is near.';
+
 create or replace function rollup.raw_events(
   p_account_id int, p_event_names text[], p_since timestamptz, p_until timestamptz, p_gaps datemultirange, p_timezone text
 )
@@ -175,8 +187,8 @@ language sql stable as $$
     from public.reporting_events as r
     where r.account_id = p_account_id
       and r.name = n.name
-      and r.created_at >= greatest(p_since at time zone 'UTC', lower(gap) - 1)
-      and r.created_at < least(p_until at time zone 'UTC', upper(gap) + 1)
+      and r.created_at >= greatest(p_since at time zone 'UTC', rollup.midnight(lower(gap), p_timezone, '-2 days'))
+      and r.created_at < least(p_until at time zone 'UTC', rollup.midnight(upper(gap), p_timezone, '2 days'))
     -- Keeps the bounds in the index scan of each gap.
     offset 0
   ) as e
@@ -280,7 +292,7 @@ language sql stable as $$
       and c.dimension_type = p_dimension_type
       and c.dimension_id = p_dimension_id
       and c.date >= lower(days) and c.date < upper(days)
-      and c.previous_date < case when p_group_by = 'range' then lower(days) else c.date end
+      and c.previous_date < case when p_group_by = 'range' then lower(days) else upper(days) end
     offset 0
   ) as p
   -- A conversation counts in a period on the first of its dates there.
