@@ -51,7 +51,10 @@ async function demo(context: Context): Promise<number> {
     out.line(`Account ${id} (${name}) counts its days in ${timezone}.`);
   }
   const done = await workOff(context, server.url, sql, runs);
-  if (context.interrupted.aborted) return 130;
+  if (context.interrupted.aborted) {
+    out.progress("Interrupted. The demo begins anew each time.");
+    return 130;
+  }
   const seconds = Math.max(...done.map((run) => Number(run.seconds)));
   out.line(`${whole(sum(done, "rows_written"))} rows of daily totals, in ${duration(seconds)}.`);
 
