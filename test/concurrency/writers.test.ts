@@ -9,6 +9,7 @@ import {
   rollups,
   sqlstate,
   stored,
+  untracked,
 } from "../engine/support.js";
 import { database } from "../support/database.js";
 import { event, type Isolation, withSessions } from "./support.js";
@@ -181,6 +182,38 @@ test("a rebuild of a day waits for an open writer, gives up after 10 s naming it
     assert.ok(writes > 20);
     await a.run("commit");
   });
+  await assertExactEverywhere(account);
+});
+
+test("writers beside a long rebuild (rule: one snapshot for events and deltas)", async () => {
+  const account = await accountIn("America/New_York");
+  await untracked(
+    (behind) => behind`
+      insert into public.reporting_events (name, value, account_id, user_id, inbox_id, conversation_id, created_at)
+      select (array['conversation_bot_handoff', 'conversation_resolved', 'reply_time'])[1 + i % 3], i, ${account}, i % 9, i % 5, i,
+        timestamp '2026-02-01' + i * interval '10 seconds'
+      from generate_series(1, 150000) as i`,
+  );
+  await withSessions([undefined, undefined], async (a, b) => {
+    let rebuilding = true;
+    const rebuild = sql`select rollup.backfill(${account})`.then(() => {
+      rebuilding = false;
+    });
+    let writes = 0;
+    while (rebuilding) {
+      writes++;
+      await Promise.all([
+        a.run(event(account, { conversation_id: writes })),
+        b.run(`
+          update public.reporting_events set user_id = 10, conversation_id = conversation_id + 1, created_at = created_at + interval '1 day'
+          where id in (select id from public.reporting_events where account_id = ${account} and name = 'reply_time' limit 3)`),
+      ]);
+    }
+    await rebuild;
+    assert.ok(writes > 5);
+  });
+  await assertExactEverywhere(account);
+  await sql`select rollup.fold(${account})`;
   await assertExactEverywhere(account);
 });
 

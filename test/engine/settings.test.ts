@@ -134,6 +134,21 @@ test("deltas of an old zone are ignored and discarded", async () => {
   assert.is(await pending(account), 0);
 });
 
+test("a delta of an old zone that comes after the rebuild is ignored and discarded", async () => {
+  const account = await accountIn("UTC");
+  await insert(sql, account, {});
+  await sql`select rollup.set_reporting_timezone(${account}, 'Asia/Tokyo')`;
+  await sql`select rollup.backfill(${account})`;
+  await sql`
+    insert into rollup.deltas
+    select ${account}, generation - 1, '2026-02-11', 'conversation_bot_handoff', 7, null, 1, 1, 5, 5, false
+    from rollup.account_settings where account_id = ${account}`;
+  await assertExactEverywhere(account);
+  await sql`select rollup.fold(${account})`;
+  await assertExactEverywhere(account);
+  assert.is(await pending(account), 0);
+});
+
 test("a zone there and back: an old delta of the same zone does not count again (rule: generations)", async () => {
   const account = await accountIn("UTC");
   await sql`select rollup.set_write_mode(${account}, 'append')`;

@@ -49,7 +49,8 @@ async function loadUntilKilled(cluster: Cluster, url: string, seed: number): Pro
   return progress[0]?.statements ?? 0;
 }
 
-async function killAll(cluster: Cluster): Promise<void> {
+/** Kills the server with all its processes. */
+export async function killAll(cluster: Cluster): Promise<void> {
   const lock = await readFile(join(cluster.data, "postmaster.pid"), "utf8");
   const postmaster = Number(lock.split("\n")[0]);
   const { stdout } = await promisify(execFile)("ps", ["-A", "-o", "pid=,ppid="]);

@@ -328,7 +328,7 @@ async function administer(run: Run, random: Random): Promise<void> {
   await run.repeat(sql, [busy, noZone], async () => {
     const account = 1 + random.int(run.accounts);
     const actions: [number, () => PromiseLike<unknown>][] = [
-      [3, () => changeZone(run, sql, random, account)],
+      [5, () => changeZone(run, sql, random, account)],
       [
         8,
         () =>
@@ -350,7 +350,11 @@ async function administer(run: Run, random: Random): Promise<void> {
 
 async function changeZone(run: Run, sql: Sql, random: Random, account: number): Promise<void> {
   const zone = random.chance(0.15) ? null : random.pick(zones);
+  await sql.unsafe("begin");
   await sql`select rollup.set_reporting_timezone(${account}, ${zone})`;
+  // Writers that begin now act under the old zone and are younger than the change.
+  if (random.chance(0.5)) await sleep(random.int(300));
+  await sql.unsafe("commit");
   run.result.zoneChanges++;
   if (random.chance(0.8)) await backfill(run, sql, random, account);
 }
