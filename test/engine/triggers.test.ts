@@ -1,7 +1,8 @@
-/** Truncate. */
+/** Truncate, and triggers that are missing. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { createDatabase } from "../support/database.js";
+import { migrate } from "../../src/migrate.js";
+import { connect, createDatabase } from "../support/database.js";
 import { assertExact, cleanDays, insert, rollups, stored } from "./support.js";
 
 test("truncate marks every account with a zone, and does nothing else (rule)", async () => {
@@ -47,6 +48,72 @@ test("truncate marks every account with a zone, and does nothing else (rule)", a
   } finally {
     await drop();
   }
+});
+
+for (const removal of [
+  "drop trigger reporting_events_rollup_insert on public.reporting_events",
+  "alter table public.reporting_events disable trigger reporting_events_rollup_update_old",
+]) {
+  test(`migrate finds a trigger missing (${removal.split(" ")[0]}): all coverage goes`, async () => {
+    const { sql, url, drop } = await createDatabase();
+    await sql`select rollup.set_reporting_timezone(1, 'UTC')`;
+    await sql`select rollup.backfill(1)`;
+    await insert(sql, 1, {});
+    await migrate(url);
+    assert.is(await cleanDays(1, sql), "{(,)}");
+    await sql.unsafe(removal);
+    await insert(sql, 1, {});
+    await sql`update public.reporting_events set value = 7`;
+    await migrate(url);
+    assert.is(await cleanDays(1, sql), "{}");
+    await insert(sql, 1, {});
+    await sql`update public.reporting_events set value = 8`;
+    await sql`select rollup.backfill(1)`;
+    await insert(sql, 1, {});
+    assert.is(await cleanDays(1, sql), "{(,)}");
+    await assertExact(1, sql);
+    await drop();
+  });
+}
+
+test("a rebuild that began while a trigger was missing claims nothing", async () => {
+  const { sql, url, drop } = await createDatabase();
+  await sql`select rollup.set_reporting_timezone(1, 'UTC')`;
+  await sql`drop trigger reporting_events_rollup_insert on public.reporting_events`;
+  const rebuild = connect({ url });
+  await rebuild.unsafe("begin");
+  await rebuild.unsafe("select rollup.backfill(1)");
+  await insert(sql, 1, {});
+  const migrating = migrate(url);
+  await new Promise((done) => setTimeout(done, 500));
+  await rebuild.unsafe("commit");
+  await migrating;
+  assert.is(await cleanDays(1, sql), "{}");
+  await sql`select rollup.backfill(1)`;
+  await assertExact(1, sql);
+  await rebuild.end();
+  await drop();
+});
+
+test("migrate again, beside an open writer and with writers coming: nobody waits", async () => {
+  const { sql, url, drop } = await createDatabase();
+  await sql`select rollup.set_reporting_timezone(1, 'UTC')`;
+  await sql`select rollup.backfill(1)`;
+  const open = connect({ url });
+  await open.unsafe("begin");
+  await insert(open, 1, {});
+  const writer = connect({ url, settings: { lock_timeout: "200ms" } });
+  let migrated = false;
+  const migrating = migrate(url).then(() => {
+    migrated = true;
+  });
+  while (!migrated) await insert(writer, 1, {});
+  await migrating;
+  await open.unsafe("commit");
+  assert.is(await cleanDays(1, sql), "{(,)}");
+  await assertExact(1, sql);
+  for (const client of [open, writer]) await client.end();
+  await drop();
 });
 
 test.run();
