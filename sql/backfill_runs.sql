@@ -1,5 +1,12 @@
 -- Backfills of any size: a run is cut into chunks, each rebuilt by a job and a transaction of its own.
 
+create or replace function rollup.job_key(p_task text, p_payload jsonb)
+returns text
+language sql immutable parallel safe as $$
+  select format('%s %s', p_task, p_payload)
+$$;
+comment on function rollup.job_key(text, jsonb) is 'What makes two jobs the same.';
+
 create or replace function rollup.add_job(p_task text, p_payload jsonb, p_account_id int, p_delay interval default '0 s', p_priority int default 0)
 returns void
 language plpgsql volatile as $$
@@ -14,7 +21,7 @@ begin
     -- One queue an account: never two jobs at once on one.
     queue_name => format('rollup_account_%s', p_account_id),
     run_at => now() + p_delay,
-    job_key => format('%s %s', p_task, p_payload),
+    job_key => rollup.job_key(p_task, p_payload),
     priority => p_priority
   );
 end
@@ -52,7 +59,7 @@ begin
     values (p_account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity'))
     returning id into v_run_id;
   end if;
-  perform rollup.add_job('plan_backfill', jsonb_build_object('run_id', v_run_id), p_account_id);
+  perform rollup.add_plan_job(r) from rollup.backfill_runs as r where r.id = v_run_id;
   return v_run_id;
 end
 $$;
@@ -60,6 +67,13 @@ comment on function rollup.enqueue_backfill(int, date, date) is
   'Asks the worker to rebuild the days p_from to p_to of an account (inclusive, NULL: open) and returns the id of the run in '
   'rollup.backfill_runs, which shows its progress. A run that has not begun is extended rather than doubled. '
   'Errors: RU002 no zone, RU003 reversed or infinite dates. Example: select rollup.enqueue_backfill(1);';
+
+create or replace function rollup.add_plan_job(p_run rollup.backfill_runs, p_delay interval default '0 s')
+returns void
+language sql volatile as $$
+  select rollup.add_job('plan_backfill', jsonb_build_object('run_id', p_run.id), p_run.account_id, p_delay)
+$$;
+comment on function rollup.add_plan_job(rollup.backfill_runs, interval) is 'Queues the beginning of a run for the worker.';
 
 create or replace function rollup.cancel_backfill(p_run_id bigint)
 returns rollup.backfill_runs
@@ -81,6 +95,7 @@ begin
       message = format('there is no backfill run %s', p_run_id),
       hint = 'See the runs with: select * from rollup.backfill_runs;';
   end if;
+  perform rollup.begin_next_backfill(v_run.account_id);
   return v_run;
 end
 $$;
@@ -102,8 +117,16 @@ language plpgsql volatile as $$
 declare
   v_run rollup.backfill_runs;
 begin
+  -- One run of an account at a time. Its end calls the next; the delay is for an end that is being committed just now.
+  perform rollup.add_plan_job(r, '5 s')
+  from rollup.backfill_runs as r
+  where r.id = p_run_id and r.state = 'pending' and rollup.is_being_backfilled(r.account_id);
+  if found then
+    return null;
+  end if;
+
   update rollup.backfill_runs as r
-  set state = 'running', started_at = now()
+  set state = 'running', started_at = now(), error = null
   where r.id = p_run_id and r.state = 'pending'
   returning * into v_run;
   if v_run.id is null then
@@ -125,14 +148,38 @@ begin
 end
 $$;
 comment on function rollup.plan_backfill(bigint) is
-  'A job of the worker: begins a pending run by cutting it into chunks with a job each. NULL if it has begun or ended already.';
+  'A job of the worker: begins a pending run by cutting it into chunks with a job each. NULL if it has begun or ended already, or has '
+  'to wait for another run of the account.';
+
+create or replace function rollup.is_being_backfilled(p_account_id int)
+returns boolean
+language sql stable as $$
+  select exists (select from rollup.backfill_runs as r where r.account_id = p_account_id and r.state = 'running')
+$$;
+comment on function rollup.is_being_backfilled(int) is 'Whether a run of the account is under way.';
+
+create or replace function rollup.begin_next_backfill(p_account_id int)
+returns void
+language sql volatile as $$
+  select rollup.add_plan_job(r)
+  from rollup.backfill_runs as r
+  where r.account_id = p_account_id and r.state = 'pending' and not rollup.is_being_backfilled(p_account_id)
+$$;
+comment on function rollup.begin_next_backfill(int) is 'When a run of an account has ended: lets the one that waits for it begin.';
+
+create or replace function rollup.chunk_payload(p_chunk rollup.backfill_chunks)
+returns jsonb
+language sql immutable parallel safe as $$
+  select jsonb_build_object('account_id', p_chunk.account_id, 'run_id', p_chunk.run_id, 'chunk', p_chunk.chunk)
+$$;
+comment on function rollup.chunk_payload(rollup.backfill_chunks) is 'Which chunk a job rebuilds.';
 
 create or replace function rollup.add_chunk_job(p_chunk rollup.backfill_chunks, p_delay interval default '0 s')
 returns void
 language sql volatile as $$
   select rollup.add_job(
     'backfill_chunk',
-    jsonb_build_object('account_id', p_chunk.account_id, 'run_id', p_chunk.run_id, 'chunk', p_chunk.chunk),
+    rollup.chunk_payload(p_chunk),
     p_chunk.account_id,
     p_delay,
     -- In time order: what comes later then finds what came before.
@@ -147,6 +194,7 @@ language plpgsql volatile as $$
 declare
   v_chunk rollup.backfill_chunks;
   v_rebuilt record;
+  v_claimed boolean;
 begin
   select * into v_chunk
   from rollup.backfill_chunks as c
@@ -162,8 +210,16 @@ begin
   end if;
 
   perform rollup.begin_rebuild('backfill_chunk', p_account_id, v_chunk.from_date, v_chunk.to_date);
-  v_rebuilt := rollup.rebuild(p_account_id, v_chunk.from_date, v_chunk.to_date);
-  if not v_rebuilt.claimed then
+  perform rollup.adopt_generation(p_account_id);
+  -- Asked first: what cannot be claimed for hours should not be written every few seconds.
+  select c.barrier_passed or rollup.old_writers_gone(c.barrier) into v_claimed
+  from rollup.account_coverage as c
+  where c.account_id = p_account_id;
+  if v_claimed then
+    v_rebuilt := rollup.rebuild(p_account_id, v_chunk.from_date, v_chunk.to_date);
+    v_claimed := v_rebuilt.claimed;
+  end if;
+  if not v_claimed then
     update rollup.backfill_runs as r
     set error = 'waiting for transactions older than the account''s time zone to end'
     where r.id = p_run_id;
@@ -175,7 +231,11 @@ begin
   where c.account_id = p_account_id and c.run_id = p_run_id and c.chunk = p_chunk;
   update rollup.backfill_runs as r
   set chunks_done = r.chunks_done + 1, events = r.events + v_rebuilt.events, rows_written = r.rows_written + v_rebuilt.rows_written,
-    error = case when r.chunks_failed > 0 then r.error end
+    error = case
+      when exists (
+        select from rollup.backfill_chunks as c where c.account_id = p_account_id and c.run_id = p_run_id and c.error is not null
+      ) then r.error
+    end
   where r.id = p_run_id;
   perform rollup.finish_backfill(p_run_id);
   return 'done';
@@ -185,19 +245,35 @@ comment on function rollup.backfill_chunk(int, bigint, int) is
   'A job of the worker: rebuilds a chunk of a run and records it in the same transaction, so that nothing is done twice or left out '
   'whenever it is killed. Returns the chunk''s state, or "waiting" if its days could not be claimed yet.';
 
+create or replace function rollup.is_busy_error(p_sqlstate text)
+returns boolean
+language sql immutable parallel safe as $$
+  select coalesce(p_sqlstate in ('RU006', '55P03', '40P01'), false)
+$$;
+comment on function rollup.is_busy_error(text) is
+  'Whether an error is somebody else''s lock, or a deadlock with him, and no fault of what was tried.';
+
+create or replace function rollup.is_lasting_error(p_sqlstate text)
+returns boolean
+language sql immutable parallel safe as $$
+  select coalesce(p_sqlstate in ('RU002', 'RU003'), false)
+$$;
+comment on function rollup.is_lasting_error(text) is
+  'Whether another attempt is no better: the account has no zone any more, or the range cannot be.';
+
 create or replace function rollup.fail_backfill_chunk(p_account_id int, p_run_id bigint, p_chunk int, p_sqlstate text, p_error text)
 returns text
 language plpgsql volatile as $$
 declare
   v_chunk rollup.backfill_chunks;
-  -- Somebody else's lock, or a deadlock with him, is no fault of the chunk.
-  v_busy boolean := p_sqlstate in ('RU006', '55P03', '40P01');
+  v_busy boolean := rollup.is_busy_error(p_sqlstate);
+  v_lasting boolean := rollup.is_lasting_error(p_sqlstate);
 begin
   update rollup.backfill_chunks as c
   set attempts = c.attempts + (not v_busy)::int,
-    state = case when c.attempts >= 4 and not v_busy then 'failed' else c.state end,
+    state = case when v_lasting or (c.attempts >= 4 and not v_busy) then 'failed' else c.state end,
     error = p_error,
-    finished_at = case when c.attempts >= 4 and not v_busy then clock_timestamp() end
+    finished_at = case when v_lasting or (c.attempts >= 4 and not v_busy) then clock_timestamp() end
   where c.account_id = p_account_id and c.run_id = p_run_id and c.chunk = p_chunk and c.state = 'pending'
   returning * into v_chunk;
   if v_chunk.run_id is null then
@@ -215,7 +291,8 @@ begin
 end
 $$;
 comment on function rollup.fail_backfill_chunk(int, bigint, int, text, text) is
-  'Notes that a chunk has failed: it is tried five times, a few seconds apart, then marked; its days stay as they were and uncovered.';
+  'Notes that a chunk has failed: it is tried five times, a few seconds apart, then marked; its days stay as they were and uncovered. '
+  'What only has to wait for somebody is tried again for as long as it takes; what cannot succeed is marked at once.';
 
 create or replace function rollup.settle_pending_backfill(p_account_id int, p_from date, p_to date, p_rows bigint)
 returns void
@@ -234,30 +311,55 @@ comment on function rollup.settle_pending_backfill(int, date, date, bigint) is
 
 create or replace function rollup.finish_backfill(p_run_id bigint)
 returns void
-language sql volatile as $$
+language plpgsql volatile as $$
+declare
+  v_account_id int;
+begin
   update rollup.backfill_runs as r
   set state = case when r.chunks_failed > 0 then 'failed' else 'done' end, finished_at = clock_timestamp()
   where r.id = p_run_id and r.state = 'running' and r.chunks_done + r.chunks_failed = r.chunks_total
+  returning r.account_id into v_account_id;
+  perform rollup.begin_next_backfill(v_account_id);
+end
 $$;
 comment on function rollup.finish_backfill(bigint) is 'Ends a run whose chunks have all ended.';
 
 create or replace function rollup.requeue_backfills()
 returns bigint
-language sql volatile as $$
-  select count(j.add_job)
+language plpgsql volatile as $$
+declare
+  v_jobs bigint;
+begin
+  -- A job that was added anew while it ran, and then was killed: nobody will run it.
+  perform rollup_worker.complete_jobs(array(
+    select j.id from rollup_worker.jobs as j where j.key is null and j.attempts >= j.max_attempts and j.locked_at is null
+  ));
+  select count(j.add_job) into v_jobs
   from (
-    select rollup.add_job('plan_backfill', jsonb_build_object('run_id', r.id), r.account_id)
+    select rollup.add_plan_job(r) as add_job
     from rollup.backfill_runs as r
-    where r.state = 'pending'
+    where r.state = 'pending' and not rollup.is_queued('plan_backfill', jsonb_build_object('run_id', r.id))
     union all
     select rollup.add_chunk_job(c)
     from rollup.backfill_runs as r
     join rollup.backfill_chunks as c on c.account_id = r.account_id and c.run_id = r.id
-    where r.state = 'running' and c.state = 'pending'
-  ) as j
+    where r.state = 'running' and c.state = 'pending' and not rollup.is_queued('backfill_chunk', rollup.chunk_payload(c))
+  ) as j;
+  return v_jobs;
+end
 $$;
 comment on function rollup.requeue_backfills() is
-  'Queues the jobs of all runs that have not ended, for when the queue was lost or restored without them; returns how many.';
+  'Queues the jobs of all runs that have not ended and have none, for when the queue was lost, restored without them, or has given them '
+  'up; returns how many. Safe beside workers.';
+
+create or replace function rollup.is_queued(p_task text, p_payload jsonb)
+returns boolean
+language sql stable as $$
+  select exists (
+    select from rollup_worker.jobs as j where j.key = rollup.job_key(p_task, p_payload) and j.attempts < j.max_attempts
+  )
+$$;
+comment on function rollup.is_queued(text, jsonb) is 'Whether a job waits or runs, and will be tried again should it be lost.';
 
 create or replace function rollup.forget_backfills(p_older_than interval default '90 days')
 returns bigint

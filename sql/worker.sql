@@ -52,17 +52,26 @@ comment on function rollup.attend_worker(text) is
 
 create or replace function rollup.fail_plan_backfill(p_run_id bigint, p_sqlstate text, p_error text)
 returns text
-language sql volatile as $$
+language plpgsql volatile as $$
+declare
+  v_run rollup.backfill_runs;
+begin
   update rollup.backfill_runs as r
   set error = p_error,
-    -- Without a zone, or with a range that cannot be, another attempt is no better.
-    state = case when p_sqlstate in ('RU002', 'RU003') then 'failed' else r.state end,
-    finished_at = case when p_sqlstate in ('RU002', 'RU003') then clock_timestamp() end
+    state = case when rollup.is_lasting_error(p_sqlstate) then 'failed' else r.state end,
+    finished_at = case when rollup.is_lasting_error(p_sqlstate) then clock_timestamp() end
   where r.id = p_run_id and r.state = 'pending'
-  returning r.state
+  returning * into v_run;
+  if v_run.state = 'pending' and rollup.is_busy_error(p_sqlstate) then
+    perform rollup.add_plan_job(v_run, '1 s');
+    return 'waiting';
+  end if;
+  return v_run.state;
+end
 $$;
 comment on function rollup.fail_plan_backfill(bigint, text, text) is
-  'Notes that a run could not begin; returns its state: "pending" means that it is worth another attempt.';
+  'Notes that a run could not begin; returns its state: "waiting" is tried again in a moment, "pending" means that it is worth another '
+  'attempt some time.';
 
 create or replace function rollup.enqueue_repairs()
 returns setof bigint
