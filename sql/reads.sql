@@ -150,11 +150,16 @@ comment on function rollup.pending(int, text[]) is 'The pending deltas of the pr
 
 create or replace function rollup.gaps(p_days datemultirange, p_since timestamptz, p_until timestamptz, p_timezone text)
 returns datemultirange
-language sql immutable parallel safe as $$
-  select datemultirange(rollup.touched_days(p_since, p_until, p_timezone)) - p_days
+language plpgsql immutable parallel safe as $$
+begin
+  return case
+    when p_days = '{}' then '{(,)}'
+    else datemultirange(rollup.touched_days(p_since, p_until, p_timezone)) - p_days
+  end;
+end
 $$;
 comment on function rollup.gaps(datemultirange, timestamptz, timestamptz, text) is
-  'The local days that [p_since, p_until) touches, less p_days.';
+  'The local days that [p_since, p_until) touches, less p_days; all days if p_days is empty.';
 
 create or replace function rollup.midnight(p_date date, p_timezone text, p_slack interval)
 returns timestamp
@@ -169,43 +174,39 @@ comment on function rollup.midnight(date, text, interval) is
   'The beginning of a local day in UTC, as a bound for created_at; p_slack later where a clock change is near.';
 
 create or replace function rollup.raw_events(
-  p_account_id int, p_event_names text[], p_since timestamptz, p_until timestamptz, p_gaps datemultirange, p_timezone text
+  p_account_id int, p_event_name text, p_since timestamptz, p_until timestamptz, p_gaps datemultirange, p_timezone text
 )
 returns table (
-  event_name text, created_at timestamp, date date, user_id bigint, inbox_id bigint, conversation_id bigint,
-  value double precision, value_in_business_hours double precision
+  created_at timestamp, user_id bigint, inbox_id bigint, conversation_id bigint, value double precision, value_in_business_hours double precision
 )
 language sql stable as $$
-  select
-    n.name, e.created_at, e.date, e.user_id::bigint, e.inbox_id::bigint, e.conversation_id::bigint, e.value, e.value_in_business_hours
+  select e.created_at, e.user_id::bigint, e.inbox_id::bigint, e.conversation_id::bigint, e.value, e.value_in_business_hours
   from unnest(p_gaps) as gap
-  cross join unnest(p_event_names) as n (name)
   cross join lateral (
-    select
-      r.created_at, rollup.local_date(r.created_at, p_timezone) as date,
-      r.user_id, r.inbox_id, r.conversation_id, r.value, r.value_in_business_hours
+    select r.created_at, r.user_id, r.inbox_id, r.conversation_id, r.value, r.value_in_business_hours
     from public.reporting_events as r
     where r.account_id = p_account_id
-      and r.name = n.name
+      and r.name = p_event_name
       and r.created_at >= greatest(p_since at time zone 'UTC', rollup.midnight(lower(gap), p_timezone, '-2 days'))
       and r.created_at < least(p_until at time zone 'UTC', rollup.midnight(upper(gap), p_timezone, '2 days'))
     -- Keeps the bounds in the index scan of each gap.
     offset 0
   ) as e
-  where e.date <@ gap
+  where gap = '(,)' or rollup.local_date(e.created_at, p_timezone) <@ gap
 $$;
-comment on function rollup.raw_events(int, text[], timestamptz, timestamptz, datemultirange, text) is
+comment on function rollup.raw_events(int, text, timestamptz, timestamptz, datemultirange, text) is
   'The raw events in [p_since, p_until) whose local day lies in p_gaps.';
 
-create or replace function rollup.event_period(p_created_at timestamp, p_date date, p_group_by text, p_timezone text)
+create or replace function rollup.event_period(p_created_at timestamp, p_group_by text, p_timezone text)
 returns timestamp
 language sql immutable parallel safe as $$
   select case p_group_by
     when 'hour' then date_trunc('hour', p_created_at at time zone 'UTC', p_timezone) at time zone 'UTC'
-    else rollup.period(p_date, p_group_by)::timestamp
+    when 'range' then timestamp '-infinity'
+    else rollup.period(rollup.local_date(p_created_at, p_timezone), p_group_by)::timestamp
   end
 $$;
-comment on function rollup.event_period(timestamp, date, text, text) is
+comment on function rollup.event_period(timestamp, text, text) is
   'The beginning of the period of an event: of an hour in UTC, for clocks may repeat it, of others in local time.';
 
 create or replace function rollup.period_start(p_period timestamp, p_group_by text, p_timezone text)
@@ -268,9 +269,9 @@ create or replace function rollup.raw_sums(
 returns table (period timestamp, count bigint, sum_value numeric)
 language sql stable as $$
   select
-    rollup.event_period(e.created_at, e.date, p_group_by, p_timezone), count(*),
+    rollup.event_period(e.created_at, p_group_by, p_timezone), count(*),
     rollup.seconds(sum(rollup.microseconds(case when p_business_hours then e.value_in_business_hours else e.value end)))
-  from rollup.raw_events(p_account_id, array[p_event_name], p_since, p_until, p_gaps, p_timezone) as e
+  from rollup.raw_events(p_account_id, p_event_name, p_since, p_until, p_gaps, p_timezone) as e
   where rollup.dimension_of(p_dimension_type, p_account_id, e.user_id, e.inbox_id) = p_dimension_id
   group by 1
 $$;
@@ -327,18 +328,13 @@ returns table (period timestamp, count bigint)
 language sql stable as $$
   select r.period, count(*)
   from (
-    select distinct
-      rollup.event_period(e.created_at, e.date, p_group_by, p_timezone) as period, e.conversation_id,
-      case
-        when p_days = '{}' or p_group_by in ('hour', 'day') then '{}'
-        else p_days * datemultirange(rollup.period_days(e.date, p_group_by))
-      end as days
-    from rollup.raw_events(p_account_id, array[p_event_name], p_since, p_until, p_gaps, p_timezone) as e
+    select distinct rollup.event_period(e.created_at, p_group_by, p_timezone) as period, e.conversation_id
+    from rollup.raw_events(p_account_id, p_event_name, p_since, p_until, p_gaps, p_timezone) as e
     where e.conversation_id is not null
       and rollup.dimension_of(p_dimension_type, p_account_id, e.user_id, e.inbox_id) = p_dimension_id
   ) as r
   -- Those that the days of the same period which are read from rollups do not have.
-  where r.days = '{}' or not exists (
+  where p_days = '{}' or not exists (
     select
     from (
       select l.date, l.count
@@ -346,13 +342,13 @@ language sql stable as $$
       where l.account_id = p_account_id
         and l.event_name = rollup.to_distinct_event(p_event_name)
         and l.conversation_id = r.conversation_id
-        and l.date <@ r.days
+        and l.date <@ p_days and l.date <@ rollup.period_days(r.period::date, p_group_by)
         and rollup.dimension_of(p_dimension_type, p_account_id, l.user_id, l.inbox_id) = p_dimension_id
       union all
       select d.date, d.count
       from unnest(p_pending) as d
       where d.conversation_id = r.conversation_id
-        and d.date <@ r.days
+        and d.date <@ p_days and d.date <@ rollup.period_days(r.period::date, p_group_by)
         and rollup.dimension_of(p_dimension_type, p_account_id, d.user_id, d.inbox_id) = p_dimension_id
     ) as occurrence
     group by occurrence.date
@@ -519,7 +515,8 @@ create or replace function rollup.timeseries(
 returns table (period_start timestamptz, value numeric, count bigint)
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
-set jit = off as $$
+set jit = off
+set enable_sort = off as $$
 declare
   v_timezone text;
   v_dimension_id bigint;
@@ -560,7 +557,8 @@ create or replace function rollup.aggregate(
 returns table (value numeric, count bigint)
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
-set jit = off as $$
+set jit = off
+set enable_sort = off as $$
 declare
   v_timezone text;
   v_dimension_id bigint;
@@ -593,7 +591,8 @@ returns table (
 )
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
-set jit = off as $$
+set jit = off
+set enable_sort = off as $$
 declare
   v_timezone text;
   v_days datemultirange;
@@ -637,11 +636,17 @@ begin
       join metric as m on m.metric = t.metric
       where t.dimension_type = p_dimension_type and t.date <@ v_days
       union all
-      select
-        rollup.dimension_of(p_dimension_type, p_account_id, e.user_id, e.inbox_id), e.event_name, count(*),
-        rollup.seconds(sum(rollup.microseconds(case when p_business_hours then e.value_in_business_hours else e.value end)))
-      from rollup.raw_events(p_account_id, v_event_names, p_since, p_until, v_gaps, v_timezone) as e
-      group by 1, 2
+      select r.dimension_id, m.event_name, r.count, r.sum_value
+      from metric as m
+      cross join lateral (
+        select
+          rollup.dimension_of(p_dimension_type, p_account_id, e.user_id, e.inbox_id) as dimension_id, count(*) as count,
+          rollup.seconds(
+            sum(rollup.microseconds(case when p_business_hours then e.value_in_business_hours else e.value end))
+          ) as sum_value
+        from rollup.raw_events(p_account_id, m.event_name, p_since, p_until, v_gaps, v_timezone) as e
+        group by 1
+      ) as r
     ),
     total as (
       select p.dimension_id, p.event_name, sum(p.count)::bigint as count, sum(p.sum_value) as sum_value
