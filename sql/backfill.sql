@@ -57,7 +57,6 @@ set work_mem = '64MB'
 set hash_mem_multiplier = 8 as $$
 declare
   v_settings rollup.account_settings;
-  v_coverage rollup.account_coverage;
   v_deltas rollup.deltas[];
   v_occurrences rollup.ledger[];
   v_pending tid[];
@@ -65,10 +64,8 @@ declare
   v_later rollup.previous_dates[];
   v_cells rollup.previous_dates[];
 begin
-  v_settings := rollup.adopt_generation(p_account_id);
-  -- For update: migrate, finding a trigger missing, clears coverage after we have claimed, not before.
-  select * into v_coverage from rollup.account_coverage as c where c.account_id = p_account_id for no key update;
-  claimed := v_coverage.barrier_passed or rollup.old_writers_gone(v_coverage.barrier);
+  select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
+  claimed := rollup.await_old_writers(p_account_id);
 
   -- One snapshot for events, deltas and marks: a writer's event and its delta become visible together. Under the lock nobody
   -- else removes deltas, and nobody ever updates one, so their ctids hold.
@@ -139,8 +136,8 @@ begin
   events := (select coalesce(sum(d.count), 0) from unnest(v_deltas) as d);
   if claimed then
     update rollup.account_coverage as c
-    set covered = c.covered + datemultirange(rollup.days(p_from, p_to)), barrier_passed = true
-    where c.account_id = p_account_id;
+    set covered = c.covered + datemultirange(rollup.days(p_from, p_to))
+    where c.account_id = p_account_id and c.generation = v_settings.generation;
   end if;
 end
 $$;
@@ -183,12 +180,13 @@ $$;
 comment on function rollup.plan_chunks(int, date, date, bigint) is
   'Cuts the days p_from to p_to into chunks of about p_max_events raw events, never less than a day; together they are the whole range.';
 
-create or replace function rollup.begin_rebuild(p_function text, p_account_id int, p_from date, p_to date)
-returns void
+create or replace function rollup.begin_rebuild(p_function text, p_account_id int)
+returns bigint
 language plpgsql volatile as $$
+declare
+  v_settings rollup.account_settings;
 begin
   perform rollup.require_read_committed(p_function);
-  perform rollup.require_ordered(p_function, p_from, p_to);
   perform rollup.require_timezone(p_account_id);
   if nullif(current_setting('rollup.rebuilt_account', true), '') <> p_account_id::text then
     raise exception using
@@ -201,12 +199,15 @@ begin
   end if;
   perform set_config('rollup.rebuilt_account', p_account_id::text, true);
   perform rollup.lock_account(p_account_id);
+  v_settings := rollup.adopt_generation(p_account_id);
   -- The zone may have gone while we waited.
   perform rollup.require_timezone(p_account_id);
+  return v_settings.generation;
 end
 $$;
-comment on function rollup.begin_rebuild(text, int, date, date) is
-  'Checks what every rebuild needs and takes the account''s lock. Errors: RU002, RU003, RU004, RU005, RU006.';
+comment on function rollup.begin_rebuild(text, int) is
+  'Checks what every rebuild needs, takes the account''s lock, clears what is of an old zone, and returns the generation. To come before '
+  'anything that the transaction writes (see adopt_generation). Errors: RU002, RU004, RU005, RU006.';
 
 create or replace function rollup.claim_later(p_account_id int, p_from date, p_to date)
 returns void
@@ -234,6 +235,7 @@ declare
   v_to date := coalesce(p_to, 'infinity');
   -- A million events are no more than this, and are rebuilt in one piece. (A partitioned table has size 0.)
   v_small boolean := pg_table_size('public.reporting_events') between 1 and 268435456;
+  v_generation bigint;
   v_chunk record;
   v_rebuilt record;
   v_rows bigint := 0;
@@ -241,7 +243,8 @@ declare
 begin
   perform rollup.require('backfill', jsonb_build_object('p_account_id', p_account_id));
   perform rollup.require_finite('backfill', p_from, p_to);
-  perform rollup.begin_rebuild('backfill', p_account_id, v_from, v_to);
+  perform rollup.require_ordered('backfill', p_from, p_to);
+  v_generation := rollup.begin_rebuild('backfill', p_account_id);
   if v_from = '-infinity' and v_to = 'infinity' then
     perform rollup.forget_account_marks(p_account_id);
   end if;
@@ -255,7 +258,7 @@ begin
     v_claimed := v_claimed and v_rebuilt.claimed;
   end loop;
   if v_claimed then
-    perform rollup.settle_pending_backfill(p_account_id, v_from, v_to, v_rows);
+    perform rollup.settle_pending_backfill(p_account_id, v_generation, v_from, v_to, v_rows);
   else
     perform rollup.claim_later(p_account_id, v_from, v_to);
   end if;

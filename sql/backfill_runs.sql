@@ -33,16 +33,18 @@ create or replace function rollup.enqueue_backfill(p_account_id int, p_from date
 returns bigint
 language plpgsql volatile as $$
 declare
+  v_settings rollup.account_settings;
   v_run_id bigint;
 begin
   perform rollup.require('enqueue_backfill', jsonb_build_object('p_account_id', p_account_id));
   perform rollup.require_finite('enqueue_backfill', p_from, p_to);
   perform rollup.require_ordered('enqueue_backfill', p_from, p_to);
   perform rollup.require_timezone(p_account_id);
-  perform rollup.lock_settings(p_account_id);
+  v_settings := rollup.lock_settings(p_account_id);
 
   update rollup.backfill_runs as r
-  set from_date = least(r.from_date, coalesce(p_from, '-infinity')),
+  set generation = v_settings.generation,
+    from_date = least(r.from_date, coalesce(p_from, '-infinity')),
     to_date = greatest(r.to_date, coalesce(p_to, 'infinity'))
   where r.id = (
     select p.id
@@ -55,8 +57,8 @@ begin
   )
   returning r.id into v_run_id;
   if v_run_id is null then
-    insert into rollup.backfill_runs (account_id, from_date, to_date)
-    values (p_account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity'))
+    insert into rollup.backfill_runs (account_id, generation, from_date, to_date)
+    values (p_account_id, v_settings.generation, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity'))
     returning id into v_run_id;
   end if;
   perform rollup.add_plan_job(r) from rollup.backfill_runs as r where r.id = v_run_id;
@@ -125,6 +127,11 @@ begin
     return null;
   end if;
 
+  select * into v_run from rollup.backfill_runs as r where r.id = p_run_id and r.state = 'pending';
+  if v_run.id is null then
+    return null;
+  end if;
+  perform rollup.begin_rebuild('plan_backfill', v_run.account_id);
   update rollup.backfill_runs as r
   set state = 'running', started_at = now(), error = null
   where r.id = p_run_id and r.state = 'pending'
@@ -132,7 +139,6 @@ begin
   if v_run.id is null then
     return null;
   end if;
-  perform rollup.begin_rebuild('plan_backfill', v_run.account_id, v_run.from_date, v_run.to_date);
   if v_run.from_date = '-infinity' and v_run.to_date = 'infinity' then
     perform rollup.forget_account_marks(v_run.account_id);
   end if;
@@ -194,8 +200,14 @@ language plpgsql volatile as $$
 declare
   v_chunk rollup.backfill_chunks;
   v_rebuilt record;
-  v_claimed boolean;
 begin
+  -- Read, then lock the account, then lock the row: the account's barrier must come before what this transaction writes.
+  select * into v_chunk
+  from rollup.backfill_chunks as c
+  where c.account_id = p_account_id and c.run_id = p_run_id and c.chunk = p_chunk;
+  if v_chunk.state = 'pending' and exists (select from rollup.backfill_runs as r where r.id = p_run_id and r.state = 'running') then
+    perform rollup.begin_rebuild('backfill_chunk', p_account_id);
+  end if;
   select * into v_chunk
   from rollup.backfill_chunks as c
   where c.account_id = p_account_id and c.run_id = p_run_id and c.chunk = p_chunk
@@ -209,23 +221,15 @@ begin
     return 'cancelled';
   end if;
 
-  perform rollup.begin_rebuild('backfill_chunk', p_account_id, v_chunk.from_date, v_chunk.to_date);
-  perform rollup.adopt_generation(p_account_id);
   -- Asked first: what cannot be claimed for hours should not be written every few seconds.
-  select c.barrier_passed or rollup.old_writers_gone(c.barrier) into v_claimed
-  from rollup.account_coverage as c
-  where c.account_id = p_account_id;
-  if v_claimed then
-    v_rebuilt := rollup.rebuild(p_account_id, v_chunk.from_date, v_chunk.to_date);
-    v_claimed := v_rebuilt.claimed;
-  end if;
-  if not v_claimed then
+  if not rollup.await_old_writers(p_account_id) then
     update rollup.backfill_runs as r
     set error = 'waiting for transactions older than the account''s time zone to end'
     where r.id = p_run_id;
     perform rollup.add_chunk_job(v_chunk, '5 s');
     return 'waiting';
   end if;
+  v_rebuilt := rollup.rebuild(p_account_id, v_chunk.from_date, v_chunk.to_date);
   update rollup.backfill_chunks as c
   set state = 'done', events = v_rebuilt.events, attempts = c.attempts + 1, error = null, finished_at = clock_timestamp()
   where c.account_id = p_account_id and c.run_id = p_run_id and c.chunk = p_chunk;
@@ -294,7 +298,9 @@ comment on function rollup.fail_backfill_chunk(int, bigint, int, text, text) is
   'Notes that a chunk has failed: it is tried five times, a few seconds apart, then marked; its days stay as they were and uncovered. '
   'What only has to wait for somebody is tried again for as long as it takes; what cannot succeed is marked at once.';
 
-create or replace function rollup.settle_pending_backfill(p_account_id int, p_from date, p_to date, p_rows bigint)
+create or replace function rollup.settle_pending_backfill(
+  p_account_id int, p_generation bigint, p_from date, p_to date, p_rows bigint
+)
 returns void
 language sql volatile as $$
   update rollup.backfill_runs as r
@@ -302,11 +308,12 @@ language sql volatile as $$
   where r.id in (
     select p.id
     from rollup.backfill_runs as p
-    where p.account_id = p_account_id and p.state = 'pending' and p.from_date >= p_from and p.to_date <= p_to
+    where p.account_id = p_account_id and p.generation = p_generation
+      and p.state = 'pending' and p.from_date >= p_from and p.to_date <= p_to
     for update skip locked
   )
 $$;
-comment on function rollup.settle_pending_backfill(int, date, date, bigint) is
+comment on function rollup.settle_pending_backfill(int, bigint, date, date, bigint) is
   'Marks a run that has not begun as done when its days have just been rebuilt by rollup.backfill.';
 
 create or replace function rollup.finish_backfill(p_run_id bigint)

@@ -109,7 +109,7 @@ language plpgsql volatile as $$
 begin
   if p_barrier is null then
     return false;
-  elsif p_barrier > pg_snapshot_xmax(pg_current_snapshot()) then
+  elsif p_barrier > pg_snapshot_xmax(pg_current_snapshot()) and p_barrier is distinct from pg_current_xact_id_if_assigned() then
     return true;
   end if;
   perform pg_stat_clear_snapshot();
@@ -131,19 +131,45 @@ comment on function rollup.old_writers_gone(xid8) is
   'is no barrier. Ask before the statement whose snapshot is to be trusted: a transaction that shows no id any more has ended for '
   'every later snapshot. A barrier beyond the present transaction ids was restored from another server, and counts as passed.';
 
+create or replace function rollup.await_old_writers(p_account_id int)
+returns boolean
+language plpgsql volatile as $$
+declare
+  v_coverage rollup.account_coverage;
+begin
+  -- For update: migrate, finding a trigger missing, clears coverage after we have claimed, not before.
+  select * into v_coverage from rollup.account_coverage as c where c.account_id = p_account_id for no key update;
+  if v_coverage.barrier_passed then
+    return true;
+  end if;
+  for v_try in 1..20 loop
+    if rollup.old_writers_gone(v_coverage.barrier) then
+      update rollup.account_coverage as c set barrier_passed = true where c.account_id = p_account_id;
+      return true;
+    end if;
+    exit when v_coverage.barrier is null;
+    perform pg_sleep(0.05);
+  end loop;
+  return false;
+end
+$$;
+comment on function rollup.await_old_writers(int) is
+  'Under the account''s lock: waits up to a second for transactions older than the barrier; whether what follows may claim days.';
+
 create or replace function rollup.adopt_generation(p_account_id int)
 returns rollup.account_settings
 language plpgsql volatile as $$
 declare
+  v_fresh boolean := pg_current_xact_id_if_assigned() is null;
   v_settings rollup.account_settings;
-  v_read record;
 begin
-  -- In one statement: a barrier is worth something only from a snapshot that sees the change of zone.
-  select s as settings, pg_snapshot_xmax(pg_current_snapshot()) as barrier into v_read
-  from rollup.account_settings as s
-  where s.account_id = p_account_id;
-  v_settings := v_read.settings;
-
+  select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
+  -- Whoever chose by older settings had his transaction id before they were changed: below ours, if we get it only now. (The
+  -- xmax of a snapshot will not do: it is the latest id that has ended, not the latest assigned.)
+  if v_fresh then
+    update rollup.account_coverage as c set barrier = pg_current_xact_id()
+    where c.account_id = p_account_id and (c.barrier is null or c.generation < v_settings.generation);
+  end if;
   if exists (
     select from rollup.account_coverage as c
     where c.account_id = p_account_id and c.generation < v_settings.generation
@@ -153,20 +179,16 @@ begin
     delete from rollup.previous_dates as p where p.account_id = p_account_id;
     delete from rollup.deltas as d where d.account_id = p_account_id and d.generation < v_settings.generation;
     update rollup.account_coverage as c
-    set generation = v_settings.generation, covered = '{}', barrier = null, barrier_passed = false
+    set generation = v_settings.generation, covered = '{}', barrier_passed = false,
+      barrier = case when v_fresh then c.barrier end
     where c.account_id = p_account_id;
-  end if;
-
-  -- The transaction that changes the zone cannot know who begins before it commits.
-  if v_settings.generation_set_by is distinct from pg_current_xact_id_if_assigned() then
-    update rollup.account_coverage as c set barrier = v_read.barrier
-    where c.account_id = p_account_id and c.barrier is null;
   end if;
   return v_settings;
 end
 $$;
 comment on function rollup.adopt_generation(int) is
-  'Under the account''s lock: clears what belongs to an old zone, records the barrier of the present one, returns the settings.';
+  'Under the account''s lock: clears what belongs to an old zone, records the barrier of the present one, and returns the settings. To '
+  'record the barrier it must come before anything that its transaction writes.';
 
 create or replace function rollup.forget_account_marks(p_account_id int)
 returns void

@@ -23,7 +23,6 @@ begin
   update rollup.account_settings as s
   set reporting_timezone = v_timezone,
     generation = v_generation,
-    generation_set_by = pg_current_xact_id(),
     updated_at = now()
   where s.account_id = p_account_id
   returning * into v_settings;

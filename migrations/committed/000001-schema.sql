@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:872132149bc75227ae8d2b1de3e2b7e7c066d715
+--! Hash: sha1:277800a2baea96eb19ff371a5eec3d2e88af0baf
 --! Message: schema
 
 -- The schema: types, sequences, tables and indexes. Functions, views and triggers live in sql/.
@@ -18,7 +18,6 @@ create table rollup.account_settings (
   reporting_events_rollup boolean not null default false,
   write_mode text not null default 'inline' check (write_mode in ('inline', 'append')),
   generation bigint not null default 0,
-  generation_set_by xid8,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now()
 );
@@ -30,8 +29,6 @@ comment on column rollup.account_settings.reporting_events_rollup is
 comment on column rollup.account_settings.write_mode is
   'inline: the trigger updates the rollups itself whenever it can have the account''s lock; append: it leaves deltas to fold().';
 comment on column rollup.account_settings.generation is 'Changes with every change of the zone.';
-comment on column rollup.account_settings.generation_set_by is
-  'The transaction that set the generation: it cannot know its own barrier.';
 
 create table rollup.account_coverage (
   account_id int primary key,
@@ -50,7 +47,7 @@ comment on column rollup.account_coverage.generation is
   'account_settings, they are of an old zone and count for nothing.';
 comment on column rollup.account_coverage.covered is 'The days whose rollups are complete.';
 comment on column rollup.account_coverage.barrier is
-  'Transactions older than this may still write under the previous zone; nothing is claimed until they are gone.';
+  'Transactions older than this one may still write under the previous zone; nothing is claimed until they are gone.';
 
 create table rollup.deltas (
   account_id int not null,
@@ -134,6 +131,7 @@ comment on table rollup.dirty_marks is
 create table rollup.backfill_runs (
   id bigint generated always as identity primary key,
   account_id int not null,
+  generation bigint not null,
   from_date date not null,
   to_date date not null,
   chunks_total int not null default 0,
@@ -148,6 +146,7 @@ create table rollup.backfill_runs (
   error text
 );
 comment on table rollup.backfill_runs is 'Requested rebuilds and how far they are.';
+comment on column rollup.backfill_runs.generation is 'Of the zone that the account had when this was requested last.';
 comment on column rollup.backfill_runs.from_date is 'First day, inclusive; -infinity: from the first event on.';
 comment on column rollup.backfill_runs.to_date is 'Last day, inclusive; infinity: through the last event, and coming days too.';
 comment on column rollup.backfill_runs.events is 'Raw events aggregated so far.';
