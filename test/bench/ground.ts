@@ -94,27 +94,36 @@ async function makeDatabase(
   };
 }
 
-/** Fills both tables of events alike, then switches the account on, backfilled and read from rollups. */
+/** A further connection. */
+export function connectTo({ url }: Database): Sql {
+  return connect(url, { max: 1, applicationName: "bench" });
+}
+
+/** Writes events, the same ones for the peers, then switches the account on, backfilled and read from rollups. */
 export async function fill(
-  { sql }: Database,
-  { account = 1, events, days }: { account?: number; events: number; days: number },
+  database: Database,
+  { account = 1, peer = true, ...wanted }: Events & { account?: number; peer?: boolean },
 ): Promise<void> {
+  const { sql } = database;
+  const columns = sql`
+    name, value, value_in_business_hours, account_id, inbox_id, user_id, conversation_id,
+    event_start_time, event_end_time, created_at, updated_at`;
   await sql`select setseed(0.5)`;
-  for (const schema of ["public", "peer"]) {
+  await sql`
+    insert into public.reporting_events (${columns})
+    select * from peer.events(${account}, ${wanted.events}, ${wanted.days})`;
+  if (peer) {
     await sql`
-      insert into ${sql(schema)}.reporting_events (
-        name, value, value_in_business_hours, account_id, inbox_id, user_id, conversation_id,
-        event_start_time, event_end_time, created_at, updated_at)
-      ${
-        schema === "public"
-          ? sql`select * from peer.events(${account}, ${events}, ${days})`
-          : sql`
-            select name, value, value_in_business_hours, account_id, inbox_id, user_id, conversation_id,
-                   event_start_time, event_end_time, created_at, updated_at
-            from public.reporting_events where account_id = ${account} order by id`
-      }`;
+      insert into peer.reporting_events (${columns})
+      select ${columns} from public.reporting_events where account_id = ${account} order by id`;
   }
-  await switchOn({ sql }, account);
+  await sql`vacuum (analyze) public.reporting_events`;
+  await switchOn(database, account);
+}
+
+export interface Events {
+  events: number;
+  days: number;
 }
 
 export async function switchOn({ sql }: Pick<Database, "sql">, account: number): Promise<void> {

@@ -1,6 +1,9 @@
 /** B, R and S: a year of one account, a million events. */
-import { type Database, fill, type Ground, settle, timezone } from "./ground.js";
-import { type Figures, interleave, ratios, timed } from "./measure.js";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Driver } from "./driver.js";
+import { inserts, numbers } from "./events.js";
+import { connectTo, type Database, fill, type Ground, settle, timezone } from "./ground.js";
+import { type Figures, interleave, percentile, ratios, summarize, timed } from "./measure.js";
 
 export const events = 1_000_000;
 export const days = 365;
@@ -77,6 +80,198 @@ export async function size(database: Database): Promise<Figures[]> {
       variants: { raw: [raw], ours: [ours] },
       ratios: [ours / raw],
       notes: largest.map(({ name, bytes }) => `${name} ${(Number(bytes) / 1e6).toFixed(1)} MB`),
+    },
+  ];
+}
+
+/** B3: single inserts at a steady rate, with and without a backfill of the same account beside them. */
+export async function backfillBesideInserts(database: Database): Promise<Figures[]> {
+  const backfiller = connectTo(database);
+  const figures = await interleave(
+    {
+      quiet: async () => {
+        await settle(database);
+        return percentile(await paced(database, () => sleep(6000)), 0.99);
+      },
+      backfill: async () => {
+        await settle(database);
+        const latencies = await paced(database, async () => {
+          const until = performance.now() + 6000;
+          while (performance.now() < until) await backfiller`select rollup.backfill(1)`;
+        });
+        return percentile(latencies, 0.99);
+      },
+    },
+    { rounds: 3, warmUp: 0 },
+  );
+  await backfiller.end();
+  return [
+    {
+      id: "B3",
+      unit: "ms",
+      variants: figures,
+      ratios: ratios(figures, ({ quiet = 0, backfill = 0 }) => backfill / quiet),
+    },
+  ];
+}
+
+/** Inserts an event every five milliseconds as long as something else lasts; how long each took. */
+async function paced(database: Database, meanwhile: () => Promise<void>): Promise<number[]> {
+  const sql = connectTo(database);
+  const latencies: number[] = [];
+  let over = false;
+  const inserting = (async () => {
+    for (let count = 0; !over; count++) {
+      const pause = sleep(5);
+      latencies.push(
+        await timed(
+          () => sql`
+            insert into public.reporting_events (name, value, value_in_business_hours, account_id, inbox_id, user_id,
+              conversation_id, created_at, updated_at)
+            values (${count % 7 === 0 ? "conversation_bot_handoff" : "reply_time"}, ${count}, ${count}, 1, ${count % 5},
+              ${count % 20}, ${count}, now() at time zone 'UTC', now() at time zone 'UTC')`,
+        ),
+      );
+      await pause;
+    }
+  })();
+  await meanwhile();
+  over = true;
+  await inserting;
+  await sql.end();
+  return latencies;
+}
+
+/** R1, R3, R4: a year of one account, read as its users would without rollups, and with them. */
+export async function reads(database: Database): Promise<Figures[]> {
+  await settle(database);
+  return [
+    await compare(database, "R1", dailySeries),
+    await compare(database, "R3", agentSummary),
+    await compare(database, "R4", distinctConversations),
+  ];
+}
+
+/** R2: the same series of an account with ten times the events. */
+export async function readsOfMore(database: Database): Promise<Figures[]> {
+  await fill(database, { account: 2, events: events * 10, days, peer: false });
+  await settle(database);
+  const figures = await interleave(
+    {
+      "1 ×": () => repeated(database, 20, dailySeries(1).ours),
+      "10 ×": () => repeated(database, 20, dailySeries(2).ours),
+    },
+    { rounds: 9 },
+  );
+  return [
+    {
+      id: "R2",
+      unit: "ms",
+      variants: figures,
+      ratios: ratios(figures, ({ "1 ×": one = 0, "10 ×": ten = 0 }) => ten / one),
+    },
+  ];
+}
+
+interface Reading {
+  raw: string;
+  ours: string;
+}
+
+const since = `(current_date - ${days})::timestamp at time zone '${timezone}'`;
+const until = `current_date::timestamp at time zone '${timezone}'`;
+const inRange = `created_at >= ${since} at time zone 'UTC' and created_at < ${until} at time zone 'UTC'`;
+
+const dailySeries = (account: number): Reading => ({
+  raw: `
+    select (created_at at time zone 'UTC' at time zone '${timezone}')::date as day, avg(value), count(*)
+    from public.reporting_events
+    where account_id = ${account} and name = 'first_response' and ${inRange}
+    group by 1
+    order by 1`,
+  ours: `select * from rollup.timeseries(${account}, 'avg_first_response_time', ${since}, ${until})`,
+});
+
+const agentSummary = (account: number): Reading => ({
+  raw: `
+    select user_id,
+      count(*) filter (where name = 'conversation_resolved'),
+      avg(value) filter (where name = 'conversation_resolved'),
+      avg(value) filter (where name = 'first_response'),
+      avg(value) filter (where name = 'reply_time')
+    from public.reporting_events
+    where account_id = ${account} and name in ('conversation_resolved', 'first_response', 'reply_time')
+      and user_id is not null and ${inRange}
+    group by 1
+    order by 1`,
+  ours: `select * from rollup.summary(${account}, 'agent', ${since}, ${until})`,
+});
+
+const distinctConversations = (account: number): Reading => ({
+  raw: `
+    select count(distinct conversation_id)
+    from public.reporting_events
+    where account_id = ${account} and name = 'conversation_bot_handoff' and ${inRange}`,
+  ours: `select * from rollup.aggregate(${account}, 'bot_handoffs_count', ${since}, ${until})`,
+});
+
+async function compare(
+  database: Database,
+  id: string,
+  reading: (account: number) => Reading,
+): Promise<Figures> {
+  const { raw, ours } = reading(1);
+  const figures = await interleave(
+    { raw: () => repeated(database, 3, raw), ours: () => repeated(database, 20, ours) },
+    { rounds: 7 },
+  );
+  return {
+    id,
+    unit: "ms",
+    variants: figures,
+    ratios: ratios(figures, ({ raw = 0, ours = 0 }) => raw / ours),
+  };
+}
+
+/** The median time of a prepared statement. */
+async function repeated({ sql }: Database, times: number, statement: string): Promise<number> {
+  const taken: number[] = [];
+  for (let i = 0; i < times; i++) {
+    taken.push(await timed(() => sql.unsafe(statement, [], { prepare: true })));
+  }
+  return summarize(taken).median;
+}
+
+/** W5: a materialized view of a year's daily totals, refreshed, and the same kept up to date by 1,000 inserts. */
+export async function freshness(database: Database, driver: Driver): Promise<Figures[]> {
+  const { sql, url } = database;
+  await sql`refresh materialized view peer.daily_totals`;
+  const figures = await interleave(
+    {
+      "materialized view": async () => {
+        await settle(database);
+        return timed(() => sql`refresh materialized view peer.daily_totals`);
+      },
+      ours: async () => {
+        await settle(database);
+        const rate = await driver({
+          url,
+          clients: 1,
+          scripts: inserts("public"),
+          numbers: numbers(),
+          extent: { transactions: 1000 },
+        });
+        return 1e6 / rate;
+      },
+    },
+    { rounds: 3 },
+  );
+  return [
+    {
+      id: "W5",
+      unit: "ms",
+      variants: figures,
+      ratios: ratios(figures, ({ "materialized view": refresh = 0, ours = 0 }) => refresh / ours),
     },
   ];
 }

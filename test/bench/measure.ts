@@ -14,6 +14,8 @@ export interface Figures {
   /** What each variant took or did. */
   variants: Record<string, number[]>;
   ratios: number[];
+  /** Something other than the ratio was not as it must be; the notes tell. */
+  failed?: boolean;
   notes?: string[];
 }
 
@@ -68,6 +70,12 @@ export function ratios(
     const entries = Object.entries(figures).map(([name, values]) => [name, values[round]]);
     return ratio(Object.fromEntries(entries) as Record<string, number>);
   });
+}
+
+/** The value that a share of all values does not exceed. */
+export function percentile(values: number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.ceil(share * sorted.length) - 1] ?? Number.NaN;
 }
 
 /** How long something takes, in milliseconds. */

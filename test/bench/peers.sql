@@ -33,8 +33,9 @@ create view peer.metrics as
       ('conversation_bot_resolved', 'bot_resolutions_count', false)
   ) as m (event_name, metric, summed);
 
--- p_count events of an account in time order, spread evenly over the p_days days up to today: of seven, one hand-off, one
--- resolution, one resolution by a bot, two first responses, two replies; a conversation has seven events within some days.
+-- p_count events of an account in time order, spread evenly over the p_days days before today. A conversation has seven of
+-- them: a hand-off, a resolution, one resolution by a bot, two first responses, two replies; one event in twenty is of a
+-- conversation of the weeks before.
 create function peer.events(p_account_id int, p_count bigint, p_days int)
 returns table (
   name varchar, value double precision, value_in_business_hours double precision, account_id int, inbox_id int,
@@ -42,14 +43,14 @@ returns table (
 )
 language sql volatile as $$
   select
-    (array['conversation_bot_handoff', 'conversation_resolved', 'conversation_bot_resolved', 'first_response', 'first_response',
-      'reply_time', 'reply_time'])[1 + floor(7 * random())::int],
+    (array['first_response', 'reply_time', 'conversation_bot_resolved', 'conversation_bot_handoff', 'first_response',
+      'reply_time', 'conversation_resolved'])[1 + e.i % 7],
     e.value,
     e.value * 0.4,
     p_account_id,
     1 + floor(5 * random())::int,
     1 + floor(20 * random())::int,
-    (1 + e.i / 7 + p_count / 7 / p_days * 3 * random())::int,
+    (1 + greatest(0, e.i - case when random() < 0.05 then p_count / p_days * 20 * random() else 0 end) / 7)::int,
     e.at - make_interval(secs => e.value),
     e.at,
     e.at,

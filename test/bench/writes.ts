@@ -1,7 +1,8 @@
 /** W: what the host pays when it writes events. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Driver, Load } from "./driver.js";
 import { inserts, insertsAndUpserts, numbers } from "./events.js";
-import { type Database, fill, type Ground, settle } from "./ground.js";
+import { connectTo, type Database, fill, type Ground, settle, switchOn } from "./ground.js";
 import { type Figures, interleave, ratios, timed } from "./measure.js";
 
 /** W1, W1a. */
@@ -82,4 +83,119 @@ export async function bulkInsert(ground: Ground): Promise<Figures[]> {
       ratios: ratios(figures, ({ none = 0, ours = 0 }) => ours / none),
     },
   ];
+}
+
+/** W2: one account that everybody writes to. */
+export async function hotAccount(ground: Ground, driver: Driver): Promise<Figures[]> {
+  const database = await ground.database("hot_account");
+  await fill(database, { events: 70_000, days: 30 });
+  const load = {
+    url: database.url,
+    clients: 8,
+    numbers: numbers(),
+    extent: { seconds: 4 },
+  };
+  const waits = new Map<string, number>();
+  const figures = await interleave(
+    {
+      none: async () => {
+        await settle(database);
+        return driver({ ...load, scripts: inserts("peer") });
+      },
+      ours: async () => {
+        await settle(database);
+        return beside(database, waits, () => driver({ ...load, scripts: inserts("public") }));
+      },
+    },
+    { rounds: 5 },
+  );
+  await database.drop();
+  const seen = [...waits].map(([wait, count]) => `${wait} ${count}`);
+  return [
+    {
+      id: "W2",
+      unit: "/s",
+      variants: figures,
+      ratios: ratios(figures, ({ none = 0, ours = 0 }) => ours / none),
+      failed: waits.size > 0,
+      notes: [`lock waits: ${seen.join(", ") || "none"}`],
+    },
+  ];
+}
+
+/** W4: many accounts, and whoever else writes is mostly at another. */
+export async function manyAccounts(ground: Ground, driver: Driver): Promise<Figures[]> {
+  const accounts = 200;
+  const database = await ground.database("many_accounts");
+  for (let account = 1; account <= accounts; account++) await switchOn(database, account);
+  const load = {
+    url: database.url,
+    clients: 8,
+    numbers: numbers({ accounts, conversations: 200_000 }),
+    extent: { seconds: 4 },
+  };
+  const waits = new Map<string, number>();
+  const figures = await interleave(
+    {
+      none: async () => {
+        await settle(database);
+        return driver({ ...load, scripts: inserts("peer") });
+      },
+      "app upsert": async () => {
+        await settle(database);
+        return driver({ ...load, scripts: insertsAndUpserts() });
+      },
+      ours: async () => {
+        await settle(database);
+        return beside(database, waits, () => driver({ ...load, scripts: inserts("public") }));
+      },
+    },
+    { rounds: 5 },
+  );
+  await database.drop();
+  return [
+    {
+      id: "W4",
+      unit: "/s",
+      variants: figures,
+      ratios: ratios(figures, ({ "app upsert": app = 0, ours = 0 }) => ours / app),
+    },
+  ];
+}
+
+/** Does the worker's folding beside a load, and counts who is seen waiting for a lock that we brought. */
+async function beside<T>(
+  database: Database,
+  waits: Map<string, number>,
+  work: () => Promise<T>,
+): Promise<T> {
+  let over = false;
+  const folder = connectTo(database);
+  const observer = connectTo(database);
+  const folding = (async () => {
+    while (!over) {
+      await sleep(1000);
+      await folder`select rollup.fold()`;
+    }
+    await folder`select rollup.fold()`;
+  })();
+  const observing = (async () => {
+    while (!over) {
+      const found = await observer<{ wait: string }[]>`
+        select concat_ws(' ', l.locktype, l.mode, c.relname) as wait
+        from pg_locks as l
+        left join pg_class as c on c.oid = l.relation
+        where not l.granted
+          and (l.locktype in ('advisory', 'transactionid', 'tuple', 'virtualxid') or c.relnamespace = 'rollup'::regnamespace)`;
+      for (const { wait } of found) waits.set(wait, (waits.get(wait) ?? 0) + 1);
+      await sleep(10);
+    }
+  })();
+  try {
+    return await work();
+  } finally {
+    over = true;
+    await Promise.all([folding, observing]);
+    await Promise.all([folder.end(), observer.end()]);
+  }
 }
