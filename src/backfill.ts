@@ -71,6 +71,8 @@ export interface RunProgress {
 export interface WatchOptions {
   signal: AbortSignal;
   progress: (run: RunProgress) => void;
+  /** Told once when the database stops answering. */
+  lost?: () => void;
 }
 
 /**
@@ -80,12 +82,12 @@ export interface WatchOptions {
 export async function watchBackfill(
   sql: Sql,
   runId: string,
-  { signal, progress }: WatchOptions,
+  { signal, progress, lost }: WatchOptions,
 ): Promise<RunProgress | undefined> {
   let run: RunProgress | undefined;
   while (!signal.aborted) {
     const ask = () => sql<RunProgress[]>`select * from rollup.backfill_progress(${runId})`;
-    const seen = (await persistently(ask, signal))?.[0];
+    const seen = (await persistently(ask, { signal, lost }))?.[0];
     if (seen === undefined) break;
     run = seen;
     progress(run);

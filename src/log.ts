@@ -29,9 +29,9 @@ export function makeLog({ json, write, debug = false }: LogOptions): Log {
 
 /** For processes of ours: what libraries write to the console when a connection is lost, stack traces among it, is logged. */
 export function divertConsole(log: Log): void {
-  for (const method of ["error", "trace", "warn"] as const) {
-    console[method] = (first: unknown) => log("warn", String(first));
-  }
+  console.error = (first: unknown) => log("warn", String(first));
+  console.warn = console.error;
+  console.trace = (first: unknown) => log("debug", String(first));
 }
 
 function jsonLine(level: Level, message: string, fields: Fields): string {

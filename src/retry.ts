@@ -52,17 +52,25 @@ export async function repeatedly(work: () => Promise<unknown>, options: LoopOpti
   }
 }
 
+export interface PersistOptions {
+  signal: AbortSignal;
+  /** Told once when the connection is lost. */
+  lost?: (() => void) | undefined;
+}
+
 /** Does `work`, and does it again while the connection is lost, at growing intervals, until the signal is aborted. */
 export async function persistently<T>(
   work: () => PromiseLike<T>,
-  signal: AbortSignal,
+  { signal, lost }: PersistOptions,
 ): Promise<T | undefined> {
-  for (let wait = 250; !signal.aborted; wait = Math.min(wait * 2, 10_000)) {
+  for (let attempt = 0; !signal.aborted; attempt++) {
     try {
       return await work();
     } catch (error) {
       if (!isLostConnection(error)) throw error;
-      await pause(wait, signal);
+      // The first attempt may only have met a connection that had been idle.
+      if (attempt === 1) lost?.();
+      await pause(Math.min(250 * 2 ** attempt, 10_000), signal);
     }
   }
   return undefined;

@@ -5,7 +5,7 @@
 import graphileWorker, { type Runner, type TaskList, type WorkerPool } from "graphile-worker";
 import { connect, type Sql } from "./connection.js";
 import { toUserError } from "./errors.js";
-import { type Fields, type Level, type Log, silent } from "./log.js";
+import { type Level, type Log, silent } from "./log.js";
 import { workerSchema } from "./migrate.js";
 import { isLostConnection, pause, repeatedly } from "./retry.js";
 import { backfillChunk } from "./tasks/backfill_chunk.js";
@@ -49,13 +49,10 @@ export async function startWorker(url: string, options: WorkerOptions = {}): Pro
     await Promise.all([sql.end({ timeout: 1 }), attendance.end({ timeout: 1 })]);
     throw error;
   }
-  const queue = new Queue({ url, concurrency, context, attendance });
+  const trouble = new Trouble(log);
+  const queue = new Queue({ url, concurrency, context, attendance, trouble });
   const timer = (what: string, every: number, work: () => Promise<unknown>) =>
-    repeatedly(work, {
-      signal,
-      every,
-      failed: (error) => log("warn", `${what} failed`, { error: toUserError(error).message }),
-    });
+    repeatedly(work, { signal, every, failed: (error) => trouble.tell(`${what} failed`, error) });
   const jobs = queue.run(signal);
   const timers = [
     timer("folding", foldEvery, async () => {
@@ -82,11 +79,41 @@ function connectWorker(url: string, max: number): Sql {
   });
 }
 
+/** Tells what goes wrong; a lost connection, which many notice, only once. */
+class Trouble {
+  readonly #log: Log;
+  #lostAt: number | undefined;
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  tell(message: string, error: unknown, level: Level = "warn"): void {
+    const fields = { error: toUserError(error).message };
+    if (!isLostConnection(error)) {
+      this.#log(level, message, fields);
+      return;
+    }
+    const known = this.#lostAt !== undefined;
+    this.#lostAt = performance.now();
+    this.#log(known ? "debug" : "warn", "connection lost; trying to connect again", fields);
+  }
+
+  /** The database answers. */
+  over(): void {
+    // Others may still be about to notice.
+    if (this.#lostAt === undefined || performance.now() - this.#lostAt < 1000) return;
+    this.#lostAt = undefined;
+    this.#log("info", "connected again");
+  }
+}
+
 interface QueueOptions {
   url: string;
   concurrency: number;
   context: WorkerContext;
   attendance: Sql;
+  trouble: Trouble;
 }
 
 /** graphile-worker, started anew whenever it gives up. */
@@ -101,16 +128,17 @@ class Queue {
 
   /** Runs until the signal is aborted and the jobs under way are done. */
   async run(signal: AbortSignal): Promise<void> {
-    const { log } = this.#options.context;
+    const { trouble } = this.#options;
     await Promise.all([
-      this.#attendRegularly(signal),
+      repeatedly(() => this.#attend(), {
+        signal,
+        every: 2000,
+        failed: (error) => trouble.tell("attendance failed", error),
+      }),
       repeatedly(() => this.#runOnce(signal), {
         signal,
         every: 250,
-        failed: (error) =>
-          log("error", "the queue stopped; starting it again", {
-            error: toUserError(error).message,
-          }),
+        failed: (error) => trouble.tell("the queue stopped; starting it again", error, "error"),
       }),
     ]);
   }
@@ -136,7 +164,7 @@ class Queue {
   }
 
   #start(): Promise<Runner> {
-    const { url, concurrency, context } = this.#options;
+    const { url, concurrency, context, trouble } = this.#options;
     const tasks: TaskList = {
       plan_backfill: (payload) => planBackfill(context, payload),
       backfill_chunk: (payload) => backfillChunk(context, payload),
@@ -150,7 +178,7 @@ class Queue {
       noHandleSignals: true,
       parsedCronItems: [],
       taskList: tasks,
-      logger: graphileLogger(context.log),
+      logger: graphileLogger(context.log, trouble),
       preset: {
         plugins: [this.#attendancePlugin()],
         // Otherwise jobs that are done can stay locked at the end.
@@ -176,21 +204,12 @@ class Queue {
   }
 
   /** Attendance is a lock of a session; a lost one is taken anew. */
-  async #attendRegularly(signal: AbortSignal): Promise<void> {
-    const { log } = this.#options.context;
-    await repeatedly(() => this.#attend(), {
-      signal,
-      every: 2000,
-      failed: (error) =>
-        log("warn", "the database does not answer", { error: toUserError(error).message }),
-    });
-  }
-
   async #attend(): Promise<void> {
     if (this.#poolId === undefined) return;
-    const { attendance, context } = this.#options;
+    const { attendance, context, trouble } = this.#options;
     const [row] = await attendance<{ lost: string }[]>`
       select rollup.attend_worker(${this.#poolId}) as lost`;
+    trouble.over();
     if (Number(row?.lost) > 0)
       context.log("warn", "took over the jobs of killed workers", { workers: row?.lost });
   }
@@ -210,24 +229,20 @@ function lookAgain(pool: WorkerPool, signal: AbortSignal): void {
 
 const levels: Record<string, Level> = {
   error: "error",
-  warning: "warn",
-  warn: "warn",
+  // Of its own workings, when it stops and is started again.
+  warning: "debug",
   info: "debug",
   debug: "debug",
 };
 
-/** What graphile-worker says, as lines of our log; its successes are ours to tell, and a lost connection is one event. */
-function graphileLogger(log: Log) {
-  let lostAt = Number.NEGATIVE_INFINITY;
+/** What graphile-worker says, as lines of our log; its successes are ours to tell. */
+function graphileLogger(log: Log, trouble: Trouble) {
   return new graphileWorker.Logger(() => (level, message, meta) => {
-    const error = (meta as { error?: unknown } | undefined)?.error;
-    const fields: Fields = error === undefined ? {} : { error: toUserError(error).message };
-    if (isLostConnection(error)) {
-      const toldAlready = performance.now() - lostAt < 10_000;
-      lostAt = performance.now();
-      log(toldAlready ? "debug" : "warn", "connection lost; connecting again", fields);
-      return;
-    }
-    log(levels[level] ?? "debug", message.split("\n", 1)[0] as string, fields);
+    const { error, fatalError } = (meta ?? {}) as { error?: unknown; fatalError?: unknown };
+    const firstLine = message.split("\n", 1)[0] as string;
+    const told = levels[level] ?? "debug";
+    const cause = error ?? fatalError;
+    if (cause === undefined) log(told, firstLine);
+    else trouble.tell(firstLine, cause, told);
   });
 }

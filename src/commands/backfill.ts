@@ -9,9 +9,9 @@ import {
   watchBackfill,
 } from "../backfill.js";
 import { action, type Context } from "../command.js";
-import type { Sql } from "../connection.js";
+import { connect, type Sql } from "../connection.js";
 import { UserError } from "../errors.js";
-import { divertConsole, type Log, makeLog } from "../log.js";
+import { divertConsole, silent } from "../log.js";
 import type { Output } from "../output.js";
 import { counted, duration, whole } from "../terminal/format.js";
 import { type ProgressBar, progressBar } from "../terminal/progress.js";
@@ -69,7 +69,8 @@ async function backfill(context: Context, account: number, options: Options): Pr
   }
   const runId = await requestRun(out, sql, outlook, options);
   if (!options.wait) return leaveToWorker(out, sql, runId);
-  return workOff(context, { sql, url: server.url, runId, account });
+  await sql.end({ timeout: 1 });
+  return workOff(context, { url: server.url, runId, account });
 }
 
 function requireOrder({ from, to }: Options): void {
@@ -149,32 +150,32 @@ async function leaveToWorker(out: Output, sql: Sql, runId: string): Promise<numb
 }
 
 interface Work {
-  sql: Sql;
   url: string;
   runId: string;
   account: number;
 }
 
 /** Works the run off in this process, beside any worker there may be, and shows how far it is. */
-async function workOff(context: Context, { sql, url, runId, account }: Work): Promise<number> {
-  const { out, interrupted, endsByItself } = context;
+async function workOff(context: Context, { url, runId, account }: Work): Promise<number> {
+  const { out, interrupted, endsByItself, defer } = context;
   endsByItself();
   const bar = progressBar(`Run ${runId}`);
-  const every = makeLog({ json: false, write: (line) => bar.say(line.trimEnd()) });
-  const log: Log = (level, message, fields) => {
-    if (level === "warn" || level === "error") every(level, message, fields);
-  };
-  divertConsole(log);
-  const worker = await startWorker(url, { log });
-  const seen = await watchBackfill(sql, runId, {
+  // What goes wrong with a chunk stands in the run, and there the bar shows it.
+  divertConsole(silent);
+  const worker = await startWorker(url);
+  // What the server says when it goes down would be written across the bar.
+  const watcher = connect(url, { max: 1 });
+  defer(() => watcher.end({ timeout: 1 }));
+  const seen = await watchBackfill(watcher, runId, {
     signal: interrupted,
     progress: (run) => show(bar, run),
+    lost: () => bar.say("The server does not answer; going on as soon as it does …"),
   });
   bar.stop();
   if (interrupted.aborted) out.progress("Finishing the chunk under way …");
   await worker.stop();
   if (!interrupted.aborted) return conclude(out, seen);
-  const [last] = await sql<RunProgress[]>`
+  const [last] = await watcher<RunProgress[]>`
     select * from rollup.backfill_progress(${runId})`.catch(() => [seen]);
   return last?.state === "done" ? conclude(out, last) : interruptedAt(out, last, account);
 }

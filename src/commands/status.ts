@@ -17,7 +17,7 @@ interface AccountStatus {
   pending_deltas: string;
   running_backfill_id: string | null;
   sealed_through: string | null;
-  last_verified_at: Date | null;
+  last_verified_at: string | null;
   last_verification_differences: string | null;
 }
 
@@ -102,8 +102,8 @@ async function showOne(out: Output, sql: Sql, account: number): Promise<number> 
       ["covered", `${share(status)} of its history ${pc.dim(status.covered)}`],
       ["dirty days", whole(status.dirty_days)],
       ["pending changes", whole(status.pending_deltas)],
-      ["verified", verified(status)],
-      ["sealed through", status.sealed_through ?? "–"],
+      ...optional("verified", verified(status)),
+      ...optional("sealed through", status.sealed_through),
     ]),
   );
   if (runs.length > 0) {
@@ -121,10 +121,14 @@ function share({ covered_share }: AccountStatus): string {
   return covered_share === null ? "–" : `${Math.floor(Number(covered_share) * 1000) / 10} %`;
 }
 
-function verified({ last_verified_at, last_verification_differences }: AccountStatus): string {
-  if (last_verified_at === null) return "never";
-  const differences = counted(last_verification_differences ?? 0, "difference");
-  return `${last_verified_at.toISOString().slice(0, 16)}Z, ${differences}`;
+function optional(name: string, value: string | null): [string, string][] {
+  return value === null ? [] : [[name, value]];
+}
+
+function verified(status: AccountStatus): string | null {
+  const { last_verified_at, last_verification_differences } = status;
+  if (last_verified_at === null) return null;
+  return `${last_verified_at.slice(0, 16)}, ${counted(last_verification_differences ?? 0, "difference")}`;
 }
 
 function runTable(runs: Run[]): string {

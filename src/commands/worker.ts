@@ -25,7 +25,8 @@ export function registerWorker(program: Command): void {
     .action(
       action(program, async (context, { concurrency, verbose = false }: Options) => {
         const { out, interrupted, endsByItself, database } = context;
-        const { server } = await database();
+        const { sql, server } = await database();
+        await sql.end({ timeout: 1 });
         endsByItself();
         const write = (line: string) => process.stdout.write(line);
         const log = makeLog({ json: out.json, write, debug: verbose });

@@ -1,4 +1,4 @@
-import { Presets, SingleBar } from "cli-progress";
+import { MultiBar, Presets } from "cli-progress";
 import pc from "picocolors";
 import { duration, whole } from "./format.js";
 
@@ -25,29 +25,28 @@ export function progressBar(label: string): ProgressBar {
 
 function drawnBar(label: string): ProgressBar {
   const speed = speedometer();
-  const bar = new SingleBar(
+  const bars = new MultiBar(
     {
       format: `${label} {bar} {percentage}% ${pc.dim("{story}")}`,
       barsize: 24,
       hideCursor: true,
       fps: 10,
       gracefulExit: false,
-      stopOnComplete: false,
       linewrap: false,
     },
     Presets.shades_classic,
   );
-  bar.start(1, 0, { story: "" });
+  const bar = bars.create(1, 0, { story: "" });
   return {
     update: (position) => {
       bar.setTotal(Math.max(position.total, 1));
       bar.update(position.events, { story: story(position, speed(position)) });
     },
-    say: (text) => {
-      process.stderr.write(`\r\x1b[K${text}\n`);
-      bar.render();
+    say: (text) => bars.log(`${text}\n`),
+    stop: () => {
+      bars.update();
+      bars.stop();
     },
-    stop: () => bar.stop(),
   };
 }
 
@@ -75,7 +74,7 @@ function story({ events, total, note }: Position, rate: number | undefined): str
     parts.push(`${whole(Math.round(rate))}/s`);
     if (events < total) parts.push(`${duration((total - events) / rate)} left`);
   }
-  if (note) parts.push(note);
+  if (note) parts.push(note.split("\n", 1)[0] as string);
   return parts.join(" · ");
 }
 
