@@ -243,34 +243,44 @@ create or replace function rollup.apply_event(
 )
 returns boolean
 language plpgsql volatile as $$
+declare
+  v_event rollup.distinct_event;
+  v_rows bigint;
+  v_lowest int;
+  v_last date;
+  v_agent_last date;
+  v_inbox_last date;
 begin
   if p_conversation_id is not null then
-    with fresh as materialized (
-      select rollup.to_distinct_event(p_event_name) as event_name
-      from rollup.account_settings as s
-      join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
-      where s.account_id = p_account_id and s.generation = p_generation
-        and not exists (
-          select
-          from rollup.ledger as l
-          where l.account_id = p_account_id
-            and l.event_name = rollup.to_distinct_event(p_event_name)
-            and l.conversation_id = p_conversation_id
-        )
-    ),
-    ledger as (
-      insert into rollup.ledger (account_id, event_name, conversation_id, date, count, user_id, inbox_id)
-      select p_account_id, f.event_name, p_conversation_id, p_date, 1, p_user_id, p_inbox_id from fresh as f
-    )
-    insert into rollup.previous_dates as p
-      (account_id, event_name, dimension_type, dimension_id, date, previous_date, count)
-    select p_account_id, f.event_name, dim.dimension_type, dim.dimension_id, p_date, '-infinity', 1
-    from fresh as f cross join rollup.dimensions(p_account_id, p_user_id, p_inbox_id) as dim
-    on conflict (account_id, event_name, dimension_type, dimension_id, date, previous_date)
-    do update set count = p.count + excluded.count;
-    if not found then
+    v_event := rollup.to_distinct_event(p_event_name);
+    select
+      count(*), min(l.count),
+      max(l.date), max(l.date) filter (where l.user_id = p_user_id), max(l.date) filter (where l.inbox_id = p_inbox_id)
+    into v_rows, v_lowest, v_last, v_agent_last, v_inbox_last
+    from rollup.account_coverage as c
+    left join rollup.ledger as l
+      on l.account_id = p_account_id and l.event_name = v_event and l.conversation_id = p_conversation_id
+    where c.account_id = p_account_id and c.generation = p_generation;
+    -- With deltas pending, or later dates known, the dates of the conversation must be lined up.
+    if v_rows = 0 or v_lowest < 1 or v_last > p_date then
       return false;
     end if;
+    insert into rollup.ledger as l (account_id, event_name, conversation_id, date, count, user_id, inbox_id)
+    values (p_account_id, v_event, p_conversation_id, p_date, 1, p_user_id, p_inbox_id)
+    on conflict (account_id, event_name, conversation_id, date, user_id, inbox_id)
+    do update set count = l.count + 1;
+    insert into rollup.previous_dates as p
+      (account_id, event_name, dimension_type, dimension_id, date, previous_date, count)
+    select p_account_id, v_event, dim.dimension_type, dim.dimension_id, p_date, coalesce(dim.last_date, '-infinity'), 1
+    from (
+      select
+        d.dimension_type, d.dimension_id,
+        case d.dimension_type when 'account' then v_last when 'agent' then v_agent_last else v_inbox_last end as last_date
+      from rollup.dimensions(p_account_id, p_user_id, p_inbox_id) as d
+    ) as dim
+    where dim.last_date is distinct from p_date
+    on conflict (account_id, event_name, dimension_type, dimension_id, date, previous_date)
+    do update set count = p.count + 1;
   end if;
 
   insert into rollup.reporting_events_rollups as r
@@ -280,22 +290,28 @@ begin
     case m.payload when 'duration' then p_value else 0 end,
     case m.payload when 'duration' then p_value_in_business_hours else 0 end,
     now()
-  from rollup.account_settings as s
-  join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
+  from rollup.account_coverage as c
   cross join rollup.dimensions(p_account_id, p_user_id, p_inbox_id) as dim
   cross join rollup.event_metric_list() as m
-  where s.account_id = p_account_id and s.generation = p_generation
-    and m.event_name = p_event_name and (m.payload <> 'distinct' or p_conversation_id is not null)
+  where c.account_id = p_account_id and c.generation = p_generation
+    and m.event_name = p_event_name
+    and (
+      m.payload <> 'distinct'
+      or p_conversation_id is not null
+        and case dim.dimension_type when 'account' then v_last when 'agent' then v_agent_last else v_inbox_last end is distinct from p_date
+    )
   on conflict (account_id, dimension_type, metric, date, dimension_id)
   do update set
     count = r.count + excluded.count,
     sum_value = trim_scale(r.sum_value + excluded.sum_value),
     sum_value_business_hours = trim_scale(r.sum_value_business_hours + excluded.sum_value_business_hours),
     updated_at = excluded.updated_at;
-  return found;
+  -- A hand-off of a conversation that the day has already changes no total.
+  return found or p_conversation_id is not null;
 end
 $$;
 comment on function rollup.apply_event is
-  'Applies one new event under the account''s lock, at a third of the cost of rollup.apply: no grouping, nothing to line up, for it '
-  'returns false if the ledger knows the conversation or the generation is not the present one; and no empty rows to remove: a count '
-  'below 0 has deltas pending, and what applies them removes what comes to nothing.';
+  'Applies one new event under the account''s lock, at a third of the cost of rollup.apply: nothing to group, and one look at the last '
+  'dates of its conversation. Returns false, having done nothing, if the rollups are not of this generation or the dates of the '
+  'conversation must be lined up. Leaves no empty rows to remove: a count below 0 has deltas pending, and what applies those removes '
+  'what comes to nothing.';

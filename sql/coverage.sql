@@ -60,6 +60,8 @@ language sql stable parallel safe as $$
   select s.account_id, s.generation, s.reporting_timezone, s.write_mode = 'inline'
   from rollup.account_settings as s
   where s.account_id = p_account_id and s.reporting_timezone is not null
+  -- Not to be pulled up: planned as a join while the table is small, it would read all settings for each event.
+  limit 1
 $$;
 comment on function rollup.writer_settings(bigint) is
   'What the trigger needs to know of an account; no row for one without a zone.';

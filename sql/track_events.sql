@@ -108,6 +108,14 @@ begin
         from events as e
         cross join lateral rollup.writer_settings(e.account_id) as s;
       end if;
+      if v_locked is null and v_budget > 0 then
+        v_used := set_config('rollup.used', v_used || 'x', true);
+        insert into rollup.deltas values (
+          v_event.account_id, v_event.generation, v_event.date, v_event.name, v_event.user_id, v_event.inbox_id,
+          v_event.conversation_id, v_sign, v_event.value, v_event.value_in_business_hours, tg_op = 'DELETE'
+        );
+        return null;
+      end if;
       if v_event.generation is not null then
         v_append := array[(
           v_event.account_id, v_event.generation, v_event.date, v_event.name, v_event.user_id, v_event.inbox_id,
