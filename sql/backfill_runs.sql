@@ -132,6 +132,11 @@ begin
     return null;
   end if;
   perform rollup.begin_rebuild('plan_backfill', v_run.account_id);
+  if not rollup.await_old_writers(v_run.account_id) then
+    perform rollup.note_waiting(p_run_id);
+    perform rollup.add_plan_job(v_run, '5 s');
+    return null;
+  end if;
   update rollup.backfill_runs as r
   set state = 'running', started_at = now(), error = null
   where r.id = p_run_id and r.state = 'pending'
@@ -155,7 +160,16 @@ end
 $$;
 comment on function rollup.plan_backfill(bigint) is
   'A job of the worker: begins a pending run by cutting it into chunks with a job each. NULL if it has begun or ended already, or has '
-  'to wait for another run of the account.';
+  'to wait for another run of the account or for transactions older than its zone.';
+
+create or replace function rollup.note_waiting(p_run_id bigint)
+returns void
+language sql volatile as $$
+  update rollup.backfill_runs as r
+  set error = 'waiting for transactions older than the account''s time zone to end'
+  where r.id = p_run_id
+$$;
+comment on function rollup.note_waiting(bigint) is 'Says in a run why it does not go on.';
 
 create or replace function rollup.is_being_backfilled(p_account_id int)
 returns boolean
@@ -172,6 +186,23 @@ language sql volatile as $$
   where r.account_id = p_account_id and r.state = 'pending' and not rollup.is_being_backfilled(p_account_id)
 $$;
 comment on function rollup.begin_next_backfill(int) is 'When a run of an account has ended: lets the one that waits for it begin.';
+
+create or replace function rollup.cancel_outdated_backfill(p_run_id bigint)
+returns void
+language plpgsql volatile as $$
+declare
+  v_account_id int;
+begin
+  update rollup.backfill_runs as r
+  set state = 'cancelled', finished_at = clock_timestamp(), error = 'the account''s time zone was changed meanwhile'
+  from rollup.account_settings as s
+  where r.id = p_run_id and r.state = 'running' and s.account_id = r.account_id and s.generation <> r.generation
+  returning r.account_id into v_account_id;
+  perform rollup.begin_next_backfill(v_account_id);
+end
+$$;
+comment on function rollup.cancel_outdated_backfill(bigint) is
+  'Cancels a run whose account has another zone now, or none: what it has done is void, and the new zone has queued a run of its own.';
 
 create or replace function rollup.chunk_payload(p_chunk rollup.backfill_chunks)
 returns jsonb
@@ -201,6 +232,7 @@ declare
   v_chunk rollup.backfill_chunks;
   v_rebuilt record;
 begin
+  perform rollup.cancel_outdated_backfill(p_run_id);
   -- Read, then lock the account, then lock the row: the account's barrier must come before what this transaction writes.
   select * into v_chunk
   from rollup.backfill_chunks as c
@@ -221,11 +253,9 @@ begin
     return 'cancelled';
   end if;
 
-  -- Asked first: what cannot be claimed for hours should not be written every few seconds.
+  -- Rather than write every few seconds what cannot be claimed for hours.
   if not rollup.await_old_writers(p_account_id) then
-    update rollup.backfill_runs as r
-    set error = 'waiting for transactions older than the account''s time zone to end'
-    where r.id = p_run_id;
+    perform rollup.note_waiting(p_run_id);
     perform rollup.add_chunk_job(v_chunk, '5 s');
     return 'waiting';
   end if;

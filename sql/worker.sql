@@ -92,6 +92,7 @@ language sql volatile as $$
           r.state in ('pending', 'running')
           or (
             r.state in ('failed', 'cancelled')
+            and r.generation = s.generation
             and r.finished_at > now() - interval '1 hour'
             and coalesce(m.date, 'infinity') between r.from_date and r.to_date
           )
