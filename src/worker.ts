@@ -44,6 +44,7 @@ export async function startWorker(url: string, options: WorkerOptions = {}): Pro
   const stopping = new AbortController();
   const { signal } = stopping;
   try {
+    // Also tells a database that is not migrated at once.
     await requeue(context);
   } catch (error) {
     await Promise.all([sql.end({ timeout: 1 }), attendance.end({ timeout: 1 })]);
@@ -51,24 +52,42 @@ export async function startWorker(url: string, options: WorkerOptions = {}): Pro
   }
   const trouble = new Trouble(log);
   const queue = new Queue({ url, concurrency, context, attendance, trouble });
+  const running = [queue.run(signal), ...startTimers(context, { trouble, signal, foldEvery })];
+  return {
+    stop: async () => {
+      stopping.abort();
+      await Promise.all(running);
+      await Promise.all([sql.end({ timeout: 5 }), attendance.end({ timeout: 5 })]);
+    },
+  };
+}
+
+interface TimerOptions {
+  trouble: Trouble;
+  signal: AbortSignal;
+  foldEvery: number;
+}
+
+/** What has no job of its own; each until the signal is aborted. */
+function startTimers(
+  context: WorkerContext,
+  { trouble, signal, foldEvery }: TimerOptions,
+): Promise<void>[] {
   const timer = (what: string, every: number, work: () => Promise<unknown>) =>
     repeatedly(work, { signal, every, failed: (error) => trouble.tell(`${what} failed`, error) });
-  const jobs = queue.run(signal);
-  const timers = [
+  return [
     timer("folding", foldEvery, async () => {
       await fold(context, signal);
       await repair(context);
     }),
     timer("forgetting old backfills", 24 * 60 * minute, () => forget(context)),
-    pause(minute, signal).then(() => timer("the health line", minute, () => health(context))),
+    pause(minute, signal).then(() =>
+      timer("the health line", minute, async () => {
+        await requeue(context);
+        await health(context);
+      }),
+    ),
   ];
-  return {
-    stop: async () => {
-      stopping.abort();
-      await Promise.all([jobs, ...timers]);
-      await Promise.all([sql.end({ timeout: 5 }), attendance.end({ timeout: 5 })]);
-    },
-  };
 }
 
 function connectWorker(url: string, max: number): Sql {
@@ -210,8 +229,9 @@ class Queue {
     const [row] = await attendance<{ lost: string }[]>`
       select rollup.attend_worker(${this.#poolId}) as lost`;
     trouble.over();
-    if (Number(row?.lost) > 0)
-      context.log("warn", "took over the jobs of killed workers", { workers: row?.lost });
+    if (Number(row?.lost) === 0) return;
+    context.log("warn", "took over the jobs of killed workers", { workers: row?.lost });
+    await requeue(context);
   }
 }
 

@@ -15,11 +15,12 @@ export async function planBackfill(context: WorkerContext, input: unknown): Prom
     if (run?.account_id) log("info", "backfill begun", { run_id, ...run });
   } catch (error) {
     if (isLostConnection(error)) throw error;
-    done.errors++;
     const { message } = toUserError(error);
     const [failed] = await sql<{ state: string | null }[]>`
       select rollup.fail_plan_backfill(${run_id}, ${errorCode(error) ?? null}, ${message}) as state`;
-    log("warn", "backfill could not begin", { run_id, error: message, state: failed?.state });
+    if (failed?.state !== "waiting") done.errors++;
+    const level = failed?.state === "waiting" ? "info" : "warn";
+    log(level, "backfill could not begin", { run_id, error: message, state: failed?.state });
     // Thrown, the job is tried again later.
     if (failed?.state === "pending") throw error;
   }
