@@ -21,16 +21,17 @@ begin
       where g.tgrelid = 'public.reporting_events'::regclass and g.tgname = t.name and g.tgenabled in ('O', 'A')
     )
   loop
+    -- While a trigger is missing, days go by untracked. All rows, and before the host's table is locked: a rebuild that is about
+    -- to claim days holds its row.
+    if not v_missing then
+      update rollup.account_coverage set covered = '{}';
+      v_missing := true;
+    end if;
     execute format(
       'create or replace trigger %s after %s on public.reporting_events %s for each statement execute function rollup.%s',
       v_wanted.name, v_wanted.event, v_wanted.referencing, v_wanted.function
     );
     execute format('alter table public.reporting_events enable trigger %s', v_wanted.name);
-    v_missing := true;
   end loop;
-  -- While a trigger was missing, days may have gone by untracked.
-  if v_missing then
-    update rollup.account_coverage set covered = '{}' where covered <> '{}';
-  end if;
 end
 $$;
