@@ -365,24 +365,26 @@ create or replace function rollup.requeue_backfills()
 returns bigint
 language plpgsql volatile as $$
 declare
-  v_jobs bigint;
+  v_plans bigint;
+  v_chunks bigint;
 begin
   -- A job that was added anew while it ran, and then was killed: nobody will run it.
   perform rollup_worker.complete_jobs(array(
     select j.id from rollup_worker.jobs as j where j.key is null and j.attempts >= j.max_attempts and j.locked_at is null
   ));
-  select count(j.add_job) into v_jobs
-  from (
-    select rollup.add_plan_job(r) as add_job
-    from rollup.backfill_runs as r
-    where r.state = 'pending' and not rollup.is_queued('plan_backfill', jsonb_build_object('run_id', r.id))
-    union all
-    select rollup.add_chunk_job(c)
-    from rollup.backfill_runs as r
-    join rollup.backfill_chunks as c on c.account_id = r.account_id and c.run_id = r.id
-    where r.state = 'running' and c.state = 'pending' and not rollup.is_queued('backfill_chunk', rollup.chunk_payload(c))
-  ) as j;
-  return v_jobs;
+  -- In order, so that workers who start together wait for, and do not deadlock with, each other.
+  perform rollup.add_plan_job(r)
+  from rollup.backfill_runs as r
+  where r.state = 'pending' and not rollup.is_queued('plan_backfill', jsonb_build_object('run_id', r.id))
+  order by r.id;
+  get diagnostics v_plans = row_count;
+  perform rollup.add_chunk_job(c)
+  from rollup.backfill_runs as r
+  join rollup.backfill_chunks as c on c.account_id = r.account_id and c.run_id = r.id
+  where r.state = 'running' and c.state = 'pending' and not rollup.is_queued('backfill_chunk', rollup.chunk_payload(c))
+  order by c.run_id, c.chunk;
+  get diagnostics v_chunks = row_count;
+  return v_plans + v_chunks;
 end
 $$;
 comment on function rollup.requeue_backfills() is

@@ -106,11 +106,15 @@ language sql volatile as $$
     else rollup.enqueue_backfill(d.account_id, lower(first.days), upper(first.days) - 7)
   end
   from dirty as d
+  -- Somebody who is changing an account's settings must not keep the worker from the others, nor from folding.
+  cross join lateral (
+    select from rollup.account_settings as s where s.account_id = d.account_id for no key update skip locked
+  ) as free
   left join lateral (select w as days from unnest(d.weeks) as w order by w limit 1) as first on true
 $$;
 comment on function rollup.enqueue_repairs() is
   'Queues a backfill for accounts with dirty marks: of the days marked, or of the whole account. None while one of the account is under '
-  'way, nor within an hour after one of the same days failed or was cancelled. Returns the runs.';
+  'way or while its settings are being changed, nor within an hour after one of the same days failed or was cancelled. Returns the runs.';
 
 create or replace function rollup.worker_health()
 returns table (

@@ -434,6 +434,32 @@ backfillRuns("a worker that is taken for dead while it works does no harm", asyn
   await assertSettled(sql);
 });
 
+backfillRuns(
+  "repairs are asked for beside somebody who changes settings of another account",
+  async () => {
+    const { sql, url } = await prepared();
+    await addHistory(sql, { account: 2, timezone: "UTC" });
+    await sql`select rollup.backfill(1)`;
+    await sql`select rollup.backfill(2)`;
+    await sql`
+    insert into rollup.dirty_marks (account_id, date, marked_at, reason)
+    values (1, '2026-01-05', now(), 'test'), (2, '2026-01-05', now(), 'test')`;
+    const other = connect({ url });
+    await other.unsafe("begin");
+    await other`select rollup.set_write_mode(1, 'append')`;
+    const repairs = async () => {
+      await sql`select rollup.enqueue_repairs()`;
+      return (await sql`select account_id from rollup.backfill_runs where state = 'pending'`).map(
+        ({ account_id }) => account_id,
+      );
+    };
+    assert.equal(await repairs(), [2]);
+    await other.unsafe("commit");
+    await other.end();
+    assert.equal((await repairs()).sort(), [1, 2]);
+  },
+);
+
 backfillRuns("jobs of runs that are no more do nothing", async () => {
   const { sql, url } = await prepared();
   await sql`select rollup.plan_backfill(1)`;
