@@ -7,7 +7,10 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 -- Planning costs more than the short path itself, and plans are made while our tables are still small.
 set plan_cache_mode = force_generic_plan
-set enable_seqscan = off as $$
+set enable_seqscan = off
+-- For statements of many rows.
+set work_mem = '64MB'
+set jit = off as $$
 -- One trigger for each transition table, which is always called events. tg_argv[0]: 1 for new rows, -1 for old ones.
 declare
   v_sign int;
@@ -15,6 +18,7 @@ declare
   v_budget int;
   v_lockable int;
   v_event record;
+  v_accounts bigint[];
   v_locked int[];
   v_apply rollup.deltas[];
   v_append rollup.deltas[];
@@ -47,12 +51,13 @@ begin
     if v_event.several then
       -- A plan for how many rows there are.
       perform set_config('plan_cache_mode', 'force_custom_plan', true);
+      v_accounts := array(select distinct e.account_id from events as e where e.name = any (rollup.event_names()));
       if v_lockable > 0 then
         v_locked := array(
           select candidate.account_id
           from (
             select s.account_id
-            from (select distinct e.account_id from events as e where e.name = any (rollup.event_names())) as touched
+            from unnest(v_accounts) as touched (account_id)
             cross join lateral rollup.writer_settings(touched.account_id) as s
             where s.inline
             limit v_lockable
@@ -65,7 +70,7 @@ begin
         select
           s.account_id, s.generation, s.timezone,
           s.account_id = any (v_locked) and rollup.is_applied(s.account_id, s.generation) as applicable
-        from (select distinct e.account_id from events as e) as touched
+        from unnest(v_accounts) as touched (account_id)
         cross join lateral rollup.writer_settings(touched.account_id) as s
       ),
       total as (
