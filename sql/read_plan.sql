@@ -167,7 +167,7 @@ declare
   v_whole datemultirange;
   v_all datemultirange;
 begin
-  v_timezone := rollup.check_read('read_plan', p_account_id, p_since, p_until, 'account', null, p_group_by, p_timezone);
+  v_timezone := rollup.check_read('read_plan', p_account_id, p_since, p_until, 'account', p_group_by, p_timezone);
   if p_metric is not null then
     select m.payload into v_payload from rollup.read_metric(p_metric) as m;
   end if;

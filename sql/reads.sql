@@ -1,5 +1,6 @@
 -- Reports: exact at any moment, in O(days) where rollups are complete. Each is one snapshot: stable functions see what their
--- caller sees.
+-- caller sees. What they set is for plans that outlive what they were made for: tables that were empty, estimates of how many
+-- raw events there are to sort.
 
 create or replace function rollup.read_metric(p_metric text)
 returns table (aggregate text, event_name text, metric text, payload text)
@@ -51,23 +52,38 @@ $$;
 comment on function rollup.require_known_account(int) is
   'Raises RU007 for an account without settings, events and a row in public.accounts.';
 
+create or replace function rollup.require_choice(p_function text, p_argument text, p_value text, p_choices text[])
+returns void
+language plpgsql immutable as $$
+begin
+  if p_value is null or p_value <> all (p_choices) then
+    raise exception using
+      errcode = case when p_value is null then 'RU009' else 'RU008' end,
+      message = case
+        when p_value is null then format('rollup.%s needs a value for %s', p_function, p_argument)
+        else format('rollup.%s: %s cannot be "%s"', p_function, p_argument, p_value)
+      end,
+      hint = format('It is one of %s.', array_to_string(p_choices, ', '));
+  end if;
+end
+$$;
+comment on function rollup.require_choice(text, text, text, text[]) is
+  'Raises RU008 for a value that is none of the choices, RU009 for NULL.';
+
 create or replace function rollup.check_read(
   p_function text, p_account_id int, p_since timestamptz, p_until timestamptz,
-  p_dimension_type text, p_dimension_id bigint, p_group_by text, p_timezone text
+  p_dimension_type text, p_group_by text, p_timezone text
 )
 returns text
 language plpgsql stable as $$
 declare
   v_settings rollup.account_settings;
 begin
-  if p_account_id is null or p_since is null or p_until is null or p_dimension_type is null or p_group_by is null then
-    perform rollup.require(p_function, jsonb_build_object(
-      'p_account_id', p_account_id, 'p_since', p_since, 'p_until', p_until,
-      'p_dimension_type', p_dimension_type, 'p_group_by', p_group_by
-    ));
+  if p_account_id is null or p_since is null or p_until is null then
+    perform rollup.require(p_function, jsonb_build_object('p_account_id', p_account_id, 'p_since', p_since, 'p_until', p_until));
   end if;
-  -- At the ends of what a timestamp can hold, a day more or another zone is beyond it.
-  if p_since > p_until or p_since < timestamptz '4713-03-01 BC' or p_until > timestamptz '294276-11-01' then
+  -- At the ends of what a timestamp can hold, another zone or a period more is beyond it.
+  if p_since > p_until or p_since < timestamptz '4713-03-01 BC' or p_until > timestamptz '294275-01-01' then
     raise exception using
       errcode = 'RU003',
       message = format(
@@ -80,18 +96,11 @@ begin
       ),
       hint = 'Pass the earlier timestamp first; p_since is included, p_until is not.';
   end if;
-  if p_group_by not in ('hour', 'day', 'week', 'month', 'quarter', 'year', 'range') then
-    raise exception using
-      errcode = 'RU008',
-      message = format('cannot group by "%s"', p_group_by),
-      hint = 'It is one of hour, day, week, month, quarter, year.';
-  end if;
-  if p_dimension_type not in ('account', 'agent', 'inbox') then
-    raise exception using
-      errcode = 'RU008',
-      message = format('unknown dimension "%s"', p_dimension_type),
-      hint = 'It is one of account, agent, inbox.';
-  end if;
+  perform rollup.require_choice(p_function, 'p_group_by', p_group_by, case
+    when p_function = 'timeseries' then '{hour,day,week,month,quarter,year}'::text[]
+    else '{hour,day,week,month,quarter,year,range}'
+  end);
+  perform rollup.require_choice(p_function, 'p_dimension_type', p_dimension_type, '{account,agent,inbox}');
 
   select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
   if v_settings.account_id is null then
@@ -104,7 +113,7 @@ begin
   end;
 end
 $$;
-comment on function rollup.check_read(text, int, timestamptz, timestamptz, text, bigint, text, text) is
+comment on function rollup.check_read(text, int, timestamptz, timestamptz, text, text, text) is
   'Checks the arguments of a read and returns the time zone that it is in. Errors: RU001, RU003, RU007, RU008, RU009.';
 
 create or replace function rollup.require_dimension_id(
@@ -177,7 +186,8 @@ create or replace function rollup.raw_events(
   p_account_id int, p_event_name text, p_since timestamptz, p_until timestamptz, p_gaps datemultirange, p_timezone text
 )
 returns table (
-  created_at timestamp, user_id bigint, inbox_id bigint, conversation_id bigint, value double precision, value_in_business_hours double precision
+  created_at timestamp, user_id bigint, inbox_id bigint, conversation_id bigint,
+  value double precision, value_in_business_hours double precision
 )
 language sql stable as $$
   select e.created_at, e.user_id::bigint, e.inbox_id::bigint, e.conversation_id::bigint, e.value, e.value_in_business_hours
@@ -391,7 +401,8 @@ begin
           union all
           select r.period, r.count
           from rollup.raw_conversations(
-            p_account_id, p_event_name, p_since, p_until, p_group_by, p_dimension_type, p_dimension_id, p_timezone, v_gaps, v_days, v_pending
+            p_account_id, p_event_name, p_since, p_until, p_group_by, p_dimension_type, p_dimension_id, p_timezone,
+            v_gaps, v_days, v_pending
           ) as r
         ) as t
         group by 1;
@@ -483,7 +494,9 @@ begin
         -- A change of the clock may leave a piece of an hour of any length.
         select c.at
         from generate_series(p_since, p_until - interval '1 microsecond', interval '30 minutes') as s (at)
-        cross join lateral generate_series(s.at, least(s.at + interval '30 minutes', p_until - interval '1 microsecond'), interval '1 second') as c (at)
+        cross join lateral generate_series(
+          s.at, least(s.at + interval '30 minutes', p_until - interval '1 microsecond'), interval '1 second'
+        ) as c (at)
         where rollup.utc_offset(s.at at time zone 'UTC', p_timezone)
           <> rollup.utc_offset((s.at + interval '30 minutes') at time zone 'UTC', p_timezone)
       ) as i (at);
@@ -516,15 +529,14 @@ returns table (period_start timestamptz, value numeric, count bigint)
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
 set jit = off
+set enable_seqscan = off
 set enable_sort = off as $$
 declare
   v_timezone text;
   v_dimension_id bigint;
   v_metric record;
 begin
-  v_timezone := rollup.check_read(
-    'timeseries', p_account_id, p_since, p_until, p_dimension_type, p_dimension_id, nullif(p_group_by, 'range'), p_timezone
-  );
+  v_timezone := rollup.check_read('timeseries', p_account_id, p_since, p_until, p_dimension_type, p_group_by, p_timezone);
   v_dimension_id := rollup.require_dimension_id('timeseries', p_account_id, p_dimension_type, p_dimension_id);
   v_metric := rollup.read_metric(p_metric);
   return query
@@ -558,13 +570,14 @@ returns table (value numeric, count bigint)
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
 set jit = off
+set enable_seqscan = off
 set enable_sort = off as $$
 declare
   v_timezone text;
   v_dimension_id bigint;
   v_metric record;
 begin
-  v_timezone := rollup.check_read('aggregate', p_account_id, p_since, p_until, p_dimension_type, p_dimension_id, 'range', p_timezone);
+  v_timezone := rollup.check_read('aggregate', p_account_id, p_since, p_until, p_dimension_type, 'range', p_timezone);
   v_dimension_id := rollup.require_dimension_id('aggregate', p_account_id, p_dimension_type, p_dimension_id);
   v_metric := rollup.read_metric(p_metric);
   return query
@@ -592,6 +605,7 @@ returns table (
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
 set jit = off
+set enable_seqscan = off
 set enable_sort = off as $$
 declare
   v_timezone text;
@@ -602,7 +616,7 @@ declare
     select distinct r.event_name from rollup.report_metric_list() as r where r.summary_key is not null
   );
 begin
-  v_timezone := rollup.check_read('summary', p_account_id, p_since, p_until, p_dimension_type, null, 'range', p_timezone);
+  v_timezone := rollup.check_read('summary', p_account_id, p_since, p_until, p_dimension_type, 'range', p_timezone);
   v_days := rollup.rollup_days(p_account_id, p_since, p_until, 'duration', 'range', v_timezone);
   v_gaps := rollup.gaps(v_days, p_since, p_until, v_timezone);
   if v_days <> '{}' then

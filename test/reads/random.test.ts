@@ -89,9 +89,9 @@ for (const [zone, around] of moments) {
     await insertRandom(sql, random, account, around, 150);
     await sql`select rollup.backfill(${account})`;
     let fromRollups = 0;
-    for (let step = 0; step < 6; step++) {
+    for (let step = 0; step < 5; step++) {
       await disturb(account, around, step);
-      for (let count = 0; count < 4; count++) {
+      for (let count = 0; count < 3; count++) {
         const asked = await randomQuestion(sql, random, account, zone, around);
         if (await check(sql, asked)) fromRollups++;
         // The same from raw events alone.

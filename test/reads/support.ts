@@ -323,3 +323,22 @@ export async function readerAccount(zone: string, { covered = true } = {}): Prom
   if (covered) await sql`select rollup.backfill(${account})`;
   return account;
 }
+
+/** One statement that inserts the events, resolutions unless told otherwise. */
+export async function insertEvents(
+  sql: Sql,
+  account: number,
+  ...events: Record<string, string | number | null>[]
+): Promise<void> {
+  const rows = events.map((event) => ({
+    name: "conversation_resolved",
+    value: 1,
+    value_in_business_hours: 0.5,
+    account_id: account,
+    user_id: null,
+    inbox_id: null,
+    conversation_id: 1,
+    ...event,
+  }));
+  await sql`insert into public.reporting_events ${sql(rows)}`;
+}
