@@ -201,7 +201,7 @@ export function reportTable({ aggregate, groupBy, periods }: Report): string {
 export function reportTotal(report: Report): string {
   const { aggregate, total, previous, window } = report;
   const behind = aggregate === "count" ? "" : ` over ${counted(total.count, "event")}`;
-  const before = `the ${counted(window.days, "day")} before: ${valueText(aggregate, previous.value)}`;
+  const before = `${counted(window.days, "day")} before: ${valueText(aggregate, previous.value)}`;
   const change = changeText(total.value, previous.value);
   return `${pc.bold(valueText(aggregate, total.value))}${behind} · ${before}${change}`;
 }
@@ -209,8 +209,7 @@ export function reportTotal(report: Report): string {
 function changeText(value: string | null, before: string | null): string {
   if (value === null || before === null || Number(before) === 0) return "";
   const percent = Math.round((Number(value) / Number(before) - 1) * 100);
-  if (percent === 0) return ", about the same";
-  return `, ${Math.abs(percent)} % ${percent > 0 ? "more now" : "less now"}`;
+  return percent === 0 ? " (no change)" : ` (now ${percent > 0 ? "+" : "−"}${Math.abs(percent)} %)`;
 }
 
 /** Where the numbers came from. */

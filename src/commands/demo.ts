@@ -34,38 +34,67 @@ export function registerDemo(program: Command): void {
 }
 
 async function demo(context: Context): Promise<number> {
-  const { out } = context;
   const started = performance.now();
   const { server, sql } = await prepare(context);
-
-  step(context, "A support desk's history");
-  const history = await timed(() => writeHistory(server.url));
-  out.line(
-    `${counted(history.value.events, "event")} of ${counted(history.value.conversations, "conversation")}, ` +
-      `two accounts, a dozen agents, 18 months, in ${duration(history.seconds)}.`,
-  );
-
-  step(context, "Time zones, and the backfill they ask for");
-  const runs = await switchOn(sql);
-  for (const { id, name, timezone } of demoAccounts) {
-    out.line(`Account ${id} (${name}) counts its days in ${timezone}.`);
-  }
-  const done = await workOff(context, server.url, sql, runs);
-  if (context.interrupted.aborted) {
-    out.progress("Interrupted. The demo begins anew each time.");
+  const events = await history(context, server.url);
+  if (!(await backfill(context, server.url, sql))) {
+    context.out.progress("Interrupted. The demo begins anew each time.");
     return 130;
   }
-  const seconds = Math.max(...done.map((run) => Number(run.seconds)));
-  out.line(`${whole(sum(done, "rows_written"))} rows of daily totals, in ${duration(seconds)}.`);
+  const live = await liveEventsStep(context, sql);
+  await reports(context, sql);
+  const rows = await proof(context, sql);
+  const seconds = (performance.now() - started) / 1000;
+  showNext(context, server, seconds);
+  context.out.document({
+    database: demoDatabase,
+    events: String(events + live),
+    rows,
+    differences: "0",
+    seconds: seconds.toFixed(1),
+  });
+  return 0;
+}
 
-  step(context, "Live events, through the trigger");
-  const live = await liveEvents(sql, 2, 200);
-  out.line(
-    `${counted(live.inserted, "conversation")} resolved one by one, ${live.milliseconds.toFixed(1)} ms each: ` +
-      `today's count went from ${whole(live.before)} to ${whole(live.after)}.`,
+// --- The steps ------------------------------------------------------------------------------------------
+
+async function history(context: Context, url: string): Promise<number> {
+  step(context, "1. A support desk's history");
+  const { value, seconds } = await timed(() => writeHistory(url));
+  context.out.line(
+    `${counted(value.events, "event")} of ${counted(value.conversations, "conversation")}, two accounts,`,
   );
+  context.out.line(`a dozen agents, 18 months, in ${duration(seconds)}.`);
+  return value.events;
+}
 
-  step(context, "Reports");
+/** False if it was interrupted. */
+async function backfill(context: Context, url: string, sql: Sql): Promise<boolean> {
+  step(context, "2. Time zones, and the backfill they ask for");
+  const runs = await switchOn(sql);
+  for (const { id, name, timezone } of demoAccounts) {
+    context.out.line(`Account ${id} (${name}) counts its days in ${timezone}.`);
+  }
+  const done = await workOff(context, url, sql, runs);
+  if (context.interrupted.aborted) return false;
+  const seconds = Math.max(...done.map((run) => Number(run.seconds)));
+  context.out.line(
+    `${whole(sum(done, "rows_written"))} rows of daily totals, in ${duration(seconds)}.`,
+  );
+  return true;
+}
+
+async function liveEventsStep({ out }: Context, sql: Sql): Promise<number> {
+  step({ out }, "3. Live events, through the trigger");
+  const { inserted, milliseconds, before, after } = await liveEvents(sql, 2, 200);
+  const each = `${milliseconds.toFixed(1)} ms each`;
+  out.line(`${counted(inserted, "conversation")} resolved one by one, ${each}:`);
+  out.line(`today's count went from ${whole(before)} to ${whole(after)}.`);
+  return inserted;
+}
+
+async function reports({ out }: Context, sql: Sql): Promise<void> {
+  step({ out }, "4. Reports");
   const { resolutions, responses, agents, window } = await demoReports(sql);
   out.line(reportChart(resolutions, "Account 1: resolutions a day"));
   out.line(`  ${reportTotal(resolutions)}`);
@@ -75,26 +104,18 @@ async function demo(context: Context): Promise<number> {
   out.line();
   out.line(pc.bold(`Account 2, the last ${counted(window.days, "day")} by agent`));
   out.line(summaryTable("agent", agents, demoAgents));
+}
 
-  step(context, "Proof");
-  const proof = await timed(() => compareWithRaw(sql));
-  const { differences, rows, days } = proof.value;
+async function proof({ out }: Context, sql: Sql): Promise<string> {
+  step({ out }, "5. Proof");
+  const { value, seconds } = await timed(() => compareWithRaw(sql));
+  const { differences, rows, days } = value;
   if (differences > 0)
     throw new UserError(`${counted(differences, "difference")} to the raw events.`);
-  out.line(
-    `${pc.green("Exact:")} ${counted(rows, "row")} on ${counted(days, "account day")} equal a recomputation ` +
-      `from all raw events, to the last digit (${duration(proof.seconds)}).`,
-  );
-  const took = (performance.now() - started) / 1000;
-  showNext(context, server, took);
-  out.document({
-    database: demoDatabase,
-    events: String(history.value.events + live.inserted),
-    rows,
-    differences: String(differences),
-    seconds: String(Math.round(took * 10) / 10),
-  });
-  return 0;
+  const compared = `${counted(rows, "row")} on ${counted(days, "account day")}`;
+  out.line(`${pc.green("Exact:")} ${compared} equal a recomputation`);
+  out.line(`from all raw events, to the last digit (${duration(seconds)}).`);
+  return rows;
 }
 
 async function prepare(context: Context): Promise<{ server: Server; sql: Sql }> {
@@ -113,13 +134,9 @@ async function prepare(context: Context): Promise<{ server: Server; sql: Sql }> 
   return { server, sql };
 }
 
-let steps = 0;
-
-function step({ out, interrupted }: Context, title: string): void {
-  if (interrupted.aborted) return;
-  steps++;
+function step({ out }: Pick<Context, "out">, title: string): void {
   out.line();
-  out.line(pc.bold(pc.cyan(`${steps}. ${title}`)));
+  out.line(pc.bold(pc.cyan(title)));
 }
 
 async function timed<T>(work: () => Promise<T>): Promise<{ value: T; seconds: number }> {
@@ -163,22 +180,30 @@ function showNext({ out }: Context, { connection }: Server, seconds: number): vo
   const { host, port, user, database, passfile } = connection ?? {};
   out.line();
   out.line(`That took ${duration(seconds)}. ${pc.bold("Three things to try:")}`);
-  out.line();
-  out.line("1. Look around with psql. In one terminal, and then in another:");
-  out.line("     npx reporting-rollup server");
-  out.line(`     PGPASSFILE=${passfile} psql -h ${host} -p ${port} -U ${user} ${database}`);
-  out.line(
-    "2. There, add an event, see its day change at once, and prove that all is still exact:",
-  );
-  out.line(
-    "     insert into reporting_events (name, value, account_id, user_id, created_at, updated_at)",
-  );
-  out.line("       values ('first_response', 90, 2, 201, now() at time zone 'UTC', now());");
-  out.line(
-    "     select * from rollup.daily_rollups where account_id = 2 and metric = 'first_response' order by date desc limit 5;",
-  );
-  out.line("     select * from rollup.verify(2);");
-  out.line("3. Your own database, as its owner:");
-  out.line("     export DATABASE_URL=postgres://…");
-  out.line("     npx reporting-rollup migrate && npx reporting-rollup timezone ACCOUNT");
+  out.line(`
+1. Look around with psql. In one terminal, and then in another:
+
+     npx reporting-rollup server
+
+     PGPASSFILE=${passfile} \\
+       psql -h ${host} -p ${port} -U ${user} ${database}
+
+2. There, add an event, see its day change at once, and prove it exact:
+
+     insert into reporting_events
+       (name, value, account_id, user_id, created_at, updated_at)
+     values
+       ('first_response', 90, 2, 201, now() at time zone 'UTC', now());
+
+     select * from rollup.daily_rollups
+     where account_id = 2 and metric = 'first_response'
+     order by date desc limit 5;
+
+     select * from rollup.verify(2);
+
+3. Your own database, as its owner:
+
+     export DATABASE_URL=postgres://…
+     npx reporting-rollup migrate
+     npx reporting-rollup timezone ACCOUNT`);
 }

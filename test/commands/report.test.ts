@@ -52,7 +52,7 @@ test("on a terminal: a chart, the total beside the time before, and where it was
   await person.until("Account 1: resolutions by day");
   await person.until(/\d┤/);
   await person.until(/01-01 +01-/);
-  await person.until("186 · the 31 days before:");
+  await person.until("186 · 31 days before: 147 (now +27 %)");
   await person.until("2026-01-01 until 2026-02-01, America/New_York. Read from rollups.");
   assert.is(await person.ended, 0);
 });
