@@ -208,10 +208,10 @@ test("a database without public.accounts", async () => {
   await own`begin`;
   await own`drop table public.accounts`;
   try {
-    await own`select * from rollup.summary(910_005, 'agent', '2026-01-01', '2027-01-01')`;
+    await own`select * from rollup.summary(910005, 'agent', '2026-01-01', '2027-01-01')`;
     assert.unreachable();
   } catch (error) {
-    assert.is((error as Refusal).code, "RU007");
+    assert.is((error as Refusal).code, "RU007", String(error));
   }
   await own.end();
 });
