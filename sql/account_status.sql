@@ -37,9 +37,15 @@ select rollup.define_view('account_status', $view$
     ) as last
   ) as span
   cross join lateral (
-    select round(sum(upper(clean.days) - lower(clean.days))::numeric / (span.last_date - span.first_date + 1), 4) as covered_share
-    from unnest(rollup.clean_days(s.account_id) * datemultirange(rollup.days(span.first_date, span.last_date))) as clean (days)
-    where isfinite(span.first_date) and isfinite(span.last_date)
+    select case
+      when isfinite(span.first_date) and isfinite(span.last_date) then round(
+        (
+          select coalesce(sum(upper(clean.days) - lower(clean.days)), 0)
+          from unnest(rollup.clean_days(s.account_id) * datemultirange(rollup.days(span.first_date, span.last_date))) as clean (days)
+        )::numeric / (span.last_date - span.first_date + 1),
+        4
+      )
+    end as covered_share
   ) as history
 $view$);
 comment on view rollup.account_status is

@@ -218,3 +218,13 @@ comment on function rollup.repair(int, date, date) is
   'Rebuilds the days of an account that differ from the raw events or are dirty, in one transaction, and returns them; all days if the '
   'account as a whole is dirty and no range is given. '
   'Errors as in rollup.verify and rollup.backfill. Example: select rollup.repair(1);';
+
+create or replace function rollup.record_verification(p_account_id int, p_differences bigint)
+returns void
+language sql volatile as $$
+  update rollup.account_coverage as c
+  set last_verified_at = now(), last_verification_differences = p_differences
+  where c.account_id = p_account_id
+$$;
+comment on function rollup.record_verification(int, bigint) is
+  'Notes in account_status how many differences a verification of all clean days has found; the command line does so.';

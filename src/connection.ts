@@ -21,6 +21,8 @@ export function connect(url: string, options: ConnectOptions = {}): Sql {
   return postgres(url, {
     max: options.max ?? 4,
     connect_timeout: 10,
+    // By default it would end and replace connections now and then, and with them the locks of their sessions.
+    max_lifetime: null,
     onnotice: options.onNotice ?? (() => {}),
     connection: {
       application_name: options.applicationName ?? "reporting-rollup",

@@ -57,7 +57,9 @@ async function verify({ out, database }: Context, account: number, options: { re
 }
 
 async function differences(sql: Sql, account: number): Promise<Difference[]> {
-  return [...(await sql<Difference[]>`select * from rollup.verify(${account})`)];
+  const found = [...(await sql<Difference[]>`select * from rollup.verify(${account})`)];
+  await sql`select rollup.record_verification(${account}, ${found.length})`;
+  return found;
 }
 
 async function showVerdict(out: Output, sql: Sql, account: number, found: Difference[]) {
