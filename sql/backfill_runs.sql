@@ -139,7 +139,8 @@ begin
   end if;
   update rollup.backfill_runs as r
   set state = 'running', started_at = now(), error = null
-  where r.id = p_run_id and r.state = 'pending'
+  -- Now under the lock; whatever run has begun meanwhile calls this one when it ends.
+  where r.id = p_run_id and r.state = 'pending' and not rollup.is_being_backfilled(r.account_id)
   returning * into v_run;
   if v_run.id is null then
     return null;

@@ -43,6 +43,12 @@ begin
   if v_lost is not null then
     perform rollup_worker.force_unlock_workers(v_lost);
   end if;
+  -- A worker wrongly taken for dead, because only its attendance was lost, works on: a job is then done by two, and the one who is
+  -- second to remove it leaves its queue locked. (By age as well, which unlike the jobs is looked at anew should the row change.)
+  update rollup_worker._private_job_queues as q
+  set locked_at = null, locked_by = null
+  where q.locked_at < now() - interval '5 seconds'
+    and not exists (select from rollup_worker._private_jobs as j where j.job_queue_id = q.id and j.locked_by = q.locked_by);
   return coalesce(cardinality(v_lost), 0);
 end
 $$;

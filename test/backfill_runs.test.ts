@@ -494,6 +494,31 @@ backfillRuns("ended runs are kept for 90 days, with their chunks; others for eve
   assert.is(left.length, 0);
 });
 
+backfillRuns(
+  "a queue that is locked without a job of it is let go, but not a moment too early",
+  async () => {
+    const { sql } = await prepared();
+    await sql`select rollup.plan_backfill(1)`;
+    const attendance = await sql.reserve();
+    const attend = () => attendance`select rollup.attend_worker('me')`;
+    const lock = (ago: string) => sql`
+    update rollup_worker._private_job_queues set locked_by = 'me', locked_at = now() - ${ago}::interval`;
+    await attend();
+    await lock("1 second");
+    await attend();
+    assert.is(await locked(sql), 1);
+    await sql`
+    update rollup_worker._private_jobs set locked_by = 'me', locked_at = now() where key like '%"chunk": 1,%'`;
+    await lock("1 hour");
+    await attend();
+    assert.is(await locked(sql), 2);
+    await sql`delete from rollup_worker._private_jobs where locked_by = 'me'`;
+    await attend();
+    assert.is(await locked(sql), 0);
+    attendance.release();
+  },
+);
+
 // --- Kills ----------------------------------------------------------------------------------------------
 
 backfillRuns(
@@ -510,6 +535,7 @@ backfillRuns(
         log: console.log,
       });
       assert.equal(problems, []);
+      await smallChunks(sql(), 500);
       await slowRebuilds(sql(), 0.1);
       const command = startCli(["backfill", "1", "--yes"], { env: { DATABASE_URL: url } });
       await eventually("it is at it", async () => {
