@@ -81,8 +81,10 @@ comment on function rollup.is_applied(int, bigint) is
 
 create or replace function rollup.clean_days(p_account_id int)
 returns datemultirange
-language sql stable parallel safe as $$
-  select coalesce(
+language plpgsql stable parallel safe as $$
+-- In plpgsql for its plan to be kept: every read asks.
+begin
+  return coalesce(
     (
       select case
         when exists (select from rollup.dirty_marks as m where m.account_id = s.account_id and m.date is null) then '{}'
@@ -100,7 +102,8 @@ language sql stable parallel safe as $$
       where s.account_id = p_account_id and s.reporting_timezone is not null
     ),
     '{}'
-  )
+  );
+end
 $$;
 comment on function rollup.clean_days(int) is
   'The days of an account whose rollups, with the pending deltas, are complete: covered and without a dirty mark.';
