@@ -5,6 +5,7 @@ import { database } from "../support/database.js";
 import {
   accountIn,
   assertExactEverywhere,
+  assertTotalsExactEverywhere,
   insert,
   newAccount,
   pending,
@@ -212,7 +213,7 @@ test("100,000 events in one statement", async () => {
     where account_id = ${account} and name = 'first_response'`;
   assert.is(total?.count, "20000");
   assert.is(Number(total?.sum_value), Number(raw?.sum_value));
-  await assertExactEverywhere(account);
+  await assertTotalsExactEverywhere(account);
 });
 
 test.run();
