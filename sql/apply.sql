@@ -7,15 +7,32 @@ returns table (
   count bigint, sum_value numeric, sum_value_business_hours numeric
 )
 language sql immutable parallel safe as $$
-  with total as (
+  -- Grouping sets rather than a row per dimension (rollup.dimensions): a fifth of the time for many deltas. Each counts once for
+  -- its agent and once for its inbox; the account is all inboxes and none.
+  with grouped as materialized (
     select
-      d.date, d.event_name, dim.dimension_type, dim.dimension_id,
+      d.date, d.event_name, d.user_id, d.inbox_id, grouping(d.user_id) = 0 as by_agent,
       sum(d.count)::bigint as count,
       sum(d.sum_value) as sum_value,
       sum(d.sum_value_business_hours) as sum_value_business_hours
     from unnest(p_deltas) as d
-    cross join lateral rollup.dimensions(p_account_id, d.user_id, d.inbox_id) as dim
-    group by 1, 2, 3, 4
+    group by grouping sets ((1, 2, 3), (1, 2, 4))
+  ),
+  total as (
+    select g.date, g.event_name, 'agent' as dimension_type, g.user_id as dimension_id, g.count, g.sum_value, g.sum_value_business_hours
+    from grouped as g
+    where g.by_agent and g.user_id is not null
+    union all
+    select g.date, g.event_name, 'inbox', g.inbox_id, g.count, g.sum_value, g.sum_value_business_hours
+    from grouped as g
+    where not g.by_agent and g.inbox_id is not null
+    union all
+    select
+      g.date, g.event_name, 'account', p_account_id,
+      sum(g.count)::bigint, sum(g.sum_value), sum(g.sum_value_business_hours)
+    from grouped as g
+    where not g.by_agent
+    group by 1, 2
   )
   select
     t.date, t.dimension_type, t.dimension_id, m.metric, t.count,
@@ -181,7 +198,9 @@ comment on function rollup.remove_empty_totals(int, date[]) is 'Removes the tota
 
 create or replace function rollup.apply(p_account_id int, p_deltas rollup.deltas[])
 returns void
-language plpgsql as $$
+language plpgsql volatile
+-- A custom plan copies the arrays again and again.
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_occurrences rollup.ledger[];
   v_cells rollup.previous_dates[];

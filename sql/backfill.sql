@@ -62,6 +62,7 @@ declare
   v_pending tid[];
   v_marks tid[];
   v_later rollup.previous_dates[];
+  v_before rollup.ledger[];
   v_cells rollup.previous_dates[];
 begin
   select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
@@ -101,18 +102,21 @@ begin
   from unnest(v_occurrences) as o
   order by o.event_name, o.conversation_id, o.date, o.user_id, o.inbox_id;
 
+  if p_from > '-infinity' then
+    v_before := array(
+      select l
+      from rollup.ledger as l
+      where l.account_id = p_account_id
+        and l.date < p_from
+        and (l.event_name, l.conversation_id) in (select o.event_name, o.conversation_id from unnest(v_occurrences) as o)
+    );
+  end if;
+
+  -- From here on all is in arrays, which a custom plan would copy again and again.
+  perform set_config('plan_cache_mode', 'force_generic_plan', true);
   v_cells := array(
     select c
-    from rollup.previous_date_cells(
-      p_account_id,
-      v_occurrences || array(
-        select l
-        from rollup.ledger as l
-        where l.account_id = p_account_id
-          and l.date < p_from
-          and (l.event_name, l.conversation_id) in (select o.event_name, o.conversation_id from unnest(v_occurrences) as o)
-      )
-    ) as c
+    from rollup.previous_date_cells(p_account_id, v_occurrences || v_before) as c
     where c.date between p_from and p_to
   );
   delete from rollup.previous_dates as p where p.account_id = p_account_id and p.date between p_from and p_to;
@@ -180,7 +184,7 @@ $$;
 comment on function rollup.plan_chunks(int, date, date, bigint) is
   'Cuts the days p_from to p_to into chunks of about p_max_events raw events, never less than a day; together they are the whole range.';
 
-create or replace function rollup.begin_rebuild(p_function text, p_account_id int)
+create or replace function rollup.begin_rebuild(p_function text, p_account_id int, p_patience interval default '10 s')
 returns bigint
 language plpgsql volatile as $$
 declare
@@ -198,14 +202,14 @@ begin
       hint = 'Use a transaction for each account, so that none stays locked while another is worked on.';
   end if;
   perform set_config('rollup.rebuilt_account', p_account_id::text, true);
-  perform rollup.lock_account(p_account_id);
+  perform rollup.lock_account(p_account_id, p_patience);
   v_settings := rollup.adopt_generation(p_account_id);
   -- The zone may have gone while we waited.
   perform rollup.require_timezone(p_account_id);
   return v_settings.generation;
 end
 $$;
-comment on function rollup.begin_rebuild(text, int) is
+comment on function rollup.begin_rebuild(text, int, interval) is
   'Checks what every rebuild needs, takes the account''s lock, clears what is of an old zone, and returns the generation. To come before '
   'anything that the transaction writes (see adopt_generation). Errors: RU002, RU004, RU005, RU006.';
 
@@ -233,8 +237,7 @@ language plpgsql volatile as $$
 declare
   v_from date := coalesce(p_from, '-infinity');
   v_to date := coalesce(p_to, 'infinity');
-  -- A million events are no more than this, and are rebuilt in one piece. (A partitioned table has size 0.)
-  v_small boolean := pg_table_size('public.reporting_events') between 1 and 268435456;
+  v_small boolean;
   v_generation bigint;
   v_chunk record;
   v_rebuilt record;
@@ -245,11 +248,13 @@ begin
   perform rollup.require_finite('backfill', p_from, p_to);
   perform rollup.require_ordered('backfill', p_from, p_to);
   v_generation := rollup.begin_rebuild('backfill', p_account_id);
+  -- A million events are about this, and are rebuilt in one piece. (A partitioned table has size 0.)
+  v_small := pg_table_size('public.reporting_events') between 1 and 167772160;
   if v_from = '-infinity' and v_to = 'infinity' then
     perform rollup.forget_account_marks(p_account_id);
   end if;
   for v_chunk in
-    select c.from_date, c.to_date from rollup.plan_chunks(p_account_id, v_from, v_to, 1000000) as c where not v_small
+    select c.from_date, c.to_date from rollup.plan_chunks(p_account_id, v_from, v_to, 200000) as c where not v_small
     union all
     select v_from, v_to where v_small
   loop

@@ -131,7 +131,7 @@ begin
   if v_run.id is null then
     return null;
   end if;
-  perform rollup.begin_rebuild('plan_backfill', v_run.account_id);
+  perform rollup.begin_rebuild('plan_backfill', v_run.account_id, '1 s');
   if not rollup.await_old_writers(v_run.account_id) then
     perform rollup.note_waiting(p_run_id);
     perform rollup.add_plan_job(v_run, '5 s');
@@ -239,7 +239,7 @@ begin
   from rollup.backfill_chunks as c
   where c.account_id = p_account_id and c.run_id = p_run_id and c.chunk = p_chunk;
   if v_chunk.state = 'pending' and exists (select from rollup.backfill_runs as r where r.id = p_run_id and r.state = 'running') then
-    perform rollup.begin_rebuild('backfill_chunk', p_account_id);
+    perform rollup.begin_rebuild('backfill_chunk', p_account_id, '1 s');
   end if;
   select * into v_chunk
   from rollup.backfill_chunks as c
@@ -266,6 +266,7 @@ begin
   where c.account_id = p_account_id and c.run_id = p_run_id and c.chunk = p_chunk;
   update rollup.backfill_runs as r
   set chunks_done = r.chunks_done + 1, events = r.events + v_rebuilt.events, rows_written = r.rows_written + v_rebuilt.rows_written,
+    events_per_second = (r.events + v_rebuilt.events) / greatest(extract(epoch from clock_timestamp() - r.started_at), 0.001),
     error = case
       when exists (
         select from rollup.backfill_chunks as c where c.account_id = p_account_id and c.run_id = p_run_id and c.error is not null

@@ -60,7 +60,7 @@ begin
     left join lateral (
       select
         r.id,
-        r.state = 'running' and r.from_date <= coalesce(p_from, '-infinity') and r.to_date >= coalesce(p_to, 'infinity') as covers
+        r.state = 'running' and r.generation = s.generation and r.from_date <= coalesce(p_from, '-infinity') and r.to_date >= coalesce(p_to, 'infinity') as covers
       from rollup.backfill_runs as r
       where r.account_id = s.account_id and r.state in ('pending', 'running')
       order by covers desc, r.id limit 1

@@ -17,13 +17,13 @@ comment on function rollup.try_lock_account(int) is
   'Takes the account''s lock until the end of the transaction, or returns false at once. Call it in a statement of its own: what '
   'follows must see what its last holder committed.';
 
-create or replace function rollup.lock_account(p_account_id int)
+create or replace function rollup.lock_account(p_account_id int, p_patience interval default '10 s')
 returns void
 language plpgsql volatile
 -- Well below deadlock_timeout: if this wait is part of a deadlock it is we who give up, never the host.
 set lock_timeout = '300ms' as $$
 declare
-  v_deadline timestamptz := clock_timestamp() + interval '10 s';
+  v_deadline timestamptz := clock_timestamp() + p_patience;
   v_holders text;
 begin
   loop
@@ -50,8 +50,8 @@ begin
     hint = 'Nothing was changed. See pg_stat_activity for who it is, let that transaction end and try again.';
 end
 $$;
-comment on function rollup.lock_account(int) is
-  'Waits for the account''s lock, and for the host''s table to be readable, for up to 10 s; then raises RU006 naming who holds it. While '
+comment on function rollup.lock_account(int, interval) is
+  'Waits for the account''s lock, and for the host''s table to be readable, for p_patience; then raises RU006 naming who holds it. While '
   'somebody waits for it, writers leave deltas.';
 
 create or replace function rollup.writer_settings(p_account_id bigint)

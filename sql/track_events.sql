@@ -139,7 +139,9 @@ begin
         insert into rollup.deltas select d.* from unnest(v_append) as d;
         v_append := null;
       end if;
-      if v_apply is not null then
+      if cardinality(v_locked) = 1 and v_apply is not null then
+        perform rollup.apply(v_locked[1], v_apply);
+      elsif v_apply is not null then
         perform rollup.apply(a.account_id, a.deltas)
         from (select d.account_id, array_agg(d) as deltas from unnest(v_apply) as d group by 1) as a;
       end if;

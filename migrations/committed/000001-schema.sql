@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:277800a2baea96eb19ff371a5eec3d2e88af0baf
+--! Hash: sha1:4e6a28ad4b55819359db4a3de013076168d2032e
 --! Message: schema
 
 -- The schema: types, sequences, tables and indexes. Functions, views and triggers live in sql/.
@@ -139,6 +139,7 @@ create table rollup.backfill_runs (
   chunks_failed int not null default 0,
   events bigint not null default 0,
   rows_written bigint not null default 0,
+  events_per_second bigint,
   state text not null default 'pending' check (state in ('pending', 'running', 'done', 'failed', 'cancelled')),
   requested_at timestamptz not null default now(),
   started_at timestamptz,
@@ -150,6 +151,7 @@ comment on column rollup.backfill_runs.generation is 'Of the zone that the accou
 comment on column rollup.backfill_runs.from_date is 'First day, inclusive; -infinity: from the first event on.';
 comment on column rollup.backfill_runs.to_date is 'Last day, inclusive; infinity: through the last event, and coming days too.';
 comment on column rollup.backfill_runs.events is 'Raw events aggregated so far.';
+comment on column rollup.backfill_runs.events_per_second is 'Since started_at, as of the last chunk.';
 create index backfill_runs_account_id on rollup.backfill_runs (account_id) where state in ('pending', 'running');
 
 create table rollup.backfill_chunks (
