@@ -94,7 +94,14 @@ function connectWorker(url: string, max: number): Sql {
   return connect(url, {
     max,
     applicationName: "reporting-rollup worker",
-    settings: { default_transaction_isolation: "read committed", statement_timeout: "0" },
+    settings: {
+      default_transaction_isolation: "read committed",
+      statement_timeout: "0",
+      // A worker whose machine has vanished is to lose its locks within seconds, not hours.
+      tcp_keepalives_idle: "10",
+      tcp_keepalives_interval: "5",
+      tcp_keepalives_count: "3",
+    },
   });
 }
 

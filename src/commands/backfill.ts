@@ -214,7 +214,8 @@ function conclude(out: Output, run: RunProgress | undefined): number {
     return 0;
   }
   if (run.state === "cancelled") {
-    out.progress(`Run ${run.id} was cancelled; ${figures} before that.`);
+    const why = run.error ? ` (${run.error})` : "";
+    out.progress(`Run ${run.id} was cancelled${why}; ${figures} before that.`);
     return 1;
   }
   out.progress(
