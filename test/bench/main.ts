@@ -14,7 +14,7 @@ import pc from "picocolors";
 import { findDriver } from "./driver.js";
 import { type Database, type Ground, prepareGround } from "./ground.js";
 import * as history from "./history.js";
-import { type Figures, isMet, type Row, summarize } from "./measure.js";
+import { type Figures, isMet, type Row, type Summary, summarize } from "./measure.js";
 import * as writes from "./writes.js";
 
 const rows: Row[] = [
@@ -89,7 +89,7 @@ async function measure(
   const before = performance.now();
   const found = await work();
   const seconds = ((performance.now() - before) / 1000).toFixed(0);
-  const medians = found.map(({ id, ratios }) => `${id} ${rounded(summarize(ratios).median)}`);
+  const medians = found.map((figure) => `${figure.id} ${rounded(ratioOf(figure).median)}`);
   console.error(pc.dim(`${medians.join(", ")} (${seconds} s)`));
   figures.push(...found);
 }
@@ -98,7 +98,7 @@ async function report(figures: Figures[], { serverVersion }: Ground): Promise<vo
   const results = figures.flatMap((figure) => {
     const row = rows.find(({ id }) => id === figure.id);
     if (row === undefined) return [];
-    const ratio = summarize(figure.ratios);
+    const ratio = ratioOf(figure);
     return [{ ...row, ...figure, ratio, met: !figure.failed && isMet(row, ratio) }];
   });
   const table = new Table({
@@ -138,6 +138,11 @@ async function report(figures: Figures[], { serverVersion }: Ground): Promise<vo
   const out = resolve(values.out);
   await mkdir(dirname(out), { recursive: true });
   await writeFile(out, `${JSON.stringify({ conditions, results }, null, 2)}\n`);
+}
+
+function ratioOf({ ratios, ratio }: Figures): Summary {
+  const summary = summarize(ratios);
+  return { ...summary, median: ratio ?? summary.median };
 }
 
 function position({ id }: { id: string }): number {

@@ -14,6 +14,8 @@ export interface Figures {
   /** What each variant took or did. */
   variants: Record<string, number[]>;
   ratios: number[];
+  /** Where it is not the median of the rounds' ratios. */
+  ratio?: number;
   /** Something other than the ratio was not as it must be; the notes tell. */
   failed?: boolean;
   notes?: string[];
@@ -42,15 +44,16 @@ export function isMet({ reach }: Row, { median }: Summary): boolean {
 
 /**
  * Runs the variants one after the other, round after round, so that whatever else the machine does meets them alike;
- * every other round in reverse. The rounds before the first are for warming up.
+ * every other round in reverse. The rounds before the first are for warming up; what comes before each round is not measured.
  */
 export async function interleave(
   variants: Record<string, () => Promise<number>>,
-  { rounds, warmUp = 1 }: { rounds: number; warmUp?: number },
+  { rounds, warmUp = 1, before }: { rounds: number; warmUp?: number; before?: () => Promise<void> },
 ): Promise<Record<string, number[]>> {
   const names = Object.keys(variants);
   const figures: Record<string, number[]> = Object.fromEntries(names.map((name) => [name, []]));
   for (let round = -warmUp; round < rounds; round++) {
+    await before?.();
     const order = round % 2 === 0 ? names : [...names].reverse();
     for (const name of order) {
       const figure = await variants[name]?.();
@@ -76,6 +79,12 @@ export function ratios(
 export function percentile(values: number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.ceil(share * sorted.length) - 1] ?? Number.NaN;
+}
+
+export function medians(figures: Record<string, number[]>): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(figures).map(([name, values]) => [name, summarize(values).median]),
+  );
 }
 
 /** How long something takes, in milliseconds. */
