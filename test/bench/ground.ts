@@ -132,8 +132,16 @@ export async function switchOn({ sql }: Pick<Database, "sql">, account: number):
   await sql`select rollup.backfill(${account})`;
 }
 
-/** Everything clean, known to the planner and on disk, so that no later part pays for an earlier one. */
-export async function settle({ sql }: Database): Promise<void> {
+/** Everything clean and known to the planner, as autovacuum leaves it. */
+export async function tidy({ sql }: Pick<Database, "sql">): Promise<void> {
   await sql`vacuum (analyze)`;
-  await sql`checkpoint`;
+}
+
+/**
+ * The same, and on disk, so that no later part pays for an earlier one. Not before many short parts: the first change
+ * of a page after a checkpoint writes all of it to the log, which over the minutes between checkpoints is nothing.
+ */
+export async function settle(database: Pick<Database, "sql">): Promise<void> {
+  await tidy(database);
+  await database.sql`checkpoint`;
 }

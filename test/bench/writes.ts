@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Driver, Script } from "./driver.js";
 import { inserts, insertsAndUpserts, numbers } from "./events.js";
-import { connectTo, type Database, fill, type Ground, settle, switchOn } from "./ground.js";
+import { connectTo, type Database, fill, type Ground, settle, switchOn, tidy } from "./ground.js";
 import { type Figures, interleave, medians, ratios, timed } from "./measure.js";
 
 /** W1, W1a. */
@@ -27,6 +27,7 @@ export async function singleInserts(ground: Ground, driver: Driver): Promise<Fig
     await sql`select rollup.fold()`;
     return taken;
   };
+  await settle(database);
   const figures = await interleave(
     {
       none: () => perEvent(inserts("peer")),
@@ -34,7 +35,7 @@ export async function singleInserts(ground: Ground, driver: Driver): Promise<Fig
       inline: () => tracked("inline"),
       append: () => tracked("append"),
     },
-    { rounds: 21, before: () => settle(database) },
+    { rounds: 21, warmUp: 2, before: () => tidy(database) },
   );
   await database.drop();
   const overhead = (mode: "inline" | "append") => (round: Record<string, number>) => {
