@@ -52,7 +52,7 @@ function judge(
   const skipped = figure(output, "Skipped");
   const problems = [...oversights];
   if (total === undefined || passed === undefined) problems.push("it ended before its tests did");
-  else if (total === 0) problems.push("it ran no test");
+  else if (total === 0 && !skipped) problems.push("it ran no test");
   else if (passed < total) problems.push(`${total - passed} of ${total} tests did not pass`);
   if (code !== 0 && problems.length === 0) problems.push(`it ended with code ${code}`);
   const missing = (total ?? 0) - (passed ?? 0);
