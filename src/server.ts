@@ -610,7 +610,7 @@ async function becomeLastUser(lease: Sql): Promise<boolean> {
     select pg_try_advisory_lock(${inUse}) as taken`;
   if (!lock?.taken) return false;
   // Our own connections, just closed, take a moment to disappear.
-  for (let attempt = 0; attempt < 10; attempt++) {
+  for (let attempt = 0; attempt < 60; attempt++) {
     const others = await lease`
       select from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()`;
     if (others.length === 0) return true;

@@ -3,12 +3,18 @@ import { spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect } from "../../src/connection.js";
+import { connect, type Sql } from "../../src/connection.js";
 
-/** One kind of transaction: statements with `:name` for random numbers, each committed by itself. */
+/** One kind of event: what the application sends for it, each statement committed by itself. */
 export interface Script {
   weight: number;
-  statements: string[];
+  statements: Statement[];
+}
+
+/** With `:name` for random numbers. Prepared once for each connection, or sent as text with the numbers in it. */
+export interface Statement {
+  sql: string;
+  prepared: boolean;
 }
 
 export interface Load {
@@ -37,14 +43,15 @@ async function withPgbench(load: Load): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), "reporting-rollup-pgbench-"));
   try {
     const ranges = Object.entries(load.numbers).map(
-      ([name, [from, to]]) => `\\set ${name} random(${from}, ${to})\n`,
+      ([name, [from, to]]) => `\\set ${name} random(${from}, ${to})`,
     );
-    const files: string[] = [];
+    const scripts: string[] = [];
     for (const [index, { weight, statements }] of load.scripts.entries()) {
       const path = join(folder, `${index}.sql`);
-      const lines = statements.map((statement) => `${statement.replace(/\s+/g, " ")};\n`);
-      await writeFile(path, [...ranges, ...lines].join(""));
-      files.push("-f", `${path}@${weight}`);
+      const names = statements.map((_, nth) => `statement_${index}_${nth}`);
+      const lines = statements.flatMap((statement, nth) => inPgbench(statement, `${names[nth]}`));
+      await writeFile(path, [...ranges, ...lines, ""].join("\n"));
+      scripts.push("-f", `${path}@${weight}`, ...names.flatMap((name) => ["-D", `new_${name}=1`]));
     }
     const extent =
       "seconds" in load.extent
@@ -56,7 +63,7 @@ async function withPgbench(load: Load): Promise<number> {
     );
     const { code, output } = await run(
       "pgbench",
-      ["-n", "-M", "prepared", "-c", String(load.clients), "-j", "2", ...extent, ...files],
+      ["-n", "-c", String(load.clients), "-j", "2", ...extent, ...scripts],
       {
         PGHOST: hostname,
         PGPORT: port,
@@ -72,6 +79,19 @@ async function withPgbench(load: Load): Promise<number> {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+function inPgbench({ sql, prepared }: Statement, name: string): string[] {
+  const line = sql.trim().replace(/\s+/g, " ");
+  if (!prepared) return [`${line};`];
+  const { text, names } = compile(line);
+  return [
+    `\\if :new_${name}`,
+    `prepare ${name} as ${text};`,
+    `\\set new_${name} 0`,
+    "\\endif",
+    `execute ${name} (${names.map((number) => `:${number}`).join(", ")});`,
+  ];
 }
 
 async function run(
@@ -94,7 +114,7 @@ async function run(
 
 async function withConnections(load: Load): Promise<number> {
   const scripts = load.scripts.flatMap(({ weight, statements }) =>
-    Array<{ text: string; names: string[] }[]>(weight).fill(statements.map(compile)),
+    Array<Statement[]>(weight).fill(statements),
   );
   const sql = connect(load.url, { max: load.clients, settings: load.settings ?? {} });
   try {
@@ -109,12 +129,8 @@ async function withConnections(load: Load): Promise<number> {
           const numbers = Object.fromEntries(
             Object.entries(load.numbers).map(([name, range]) => [name, random(range)]),
           );
-          for (const { text, names } of scripts[random([0, scripts.length - 1])] ?? []) {
-            await sql.unsafe(
-              text,
-              names.map((name) => numbers[name] ?? 0),
-              { prepare: true },
-            );
+          for (const statement of scripts[random([0, scripts.length - 1])] ?? []) {
+            await send(sql, statement, numbers);
           }
         }
         return count;
@@ -127,9 +143,25 @@ async function withConnections(load: Load): Promise<number> {
   }
 }
 
+async function send(
+  sql: Sql,
+  statement: Statement,
+  numbers: Record<string, number>,
+): Promise<void> {
+  if (statement.prepared) {
+    const { text, names } = compile(statement.sql);
+    const values = names.map((name) => numbers[name] ?? 0);
+    await sql.unsafe(text, values, { prepare: true });
+  } else {
+    await sql.unsafe(statement.sql.replace(placeholder, (_, name) => String(numbers[name])));
+  }
+}
+
+const placeholder = /(?<!:):([a-z]+)/g;
+
 function compile(statement: string): { text: string; names: string[] } {
   const names: string[] = [];
-  const text = statement.replace(/(?<!:):([a-z]+)/g, (_, name: string) => `$${names.push(name)}`);
+  const text = statement.replace(placeholder, (_, name: string) => `$${names.push(name)}`);
   return { text, names };
 }
 

@@ -1,5 +1,8 @@
-/** What the host writes: single events, and with *app upsert* the rollup rows of each in a second statement. */
-import type { Script } from "./driver.js";
+/**
+ * What the host writes: single events, by a prepared statement; with *app upsert* also the rollup rows of each, by a
+ * second statement. Rails' upsert_all sends that one as text, its values in it.
+ */
+import type { Script, Statement } from "./driver.js";
 
 const kinds: { name: string; weight: number; metrics: { metric: string; summed?: boolean }[] }[] = [
   { name: "conversation_bot_handoff", weight: 1, metrics: [{ metric: "bot_handoffs_count" }] },
@@ -34,20 +37,21 @@ export function inserts(schema: "public" | "peer"): Script[] {
 }
 
 /** The same without a trigger, each followed by the application's own upsert. */
-export function insertsAndUpserts(): Script[] {
+export function insertsAndUpserts({ prepared = false } = {}): Script[] {
   return kinds.map(({ name, weight, metrics }) => ({
     weight,
-    statements: [insertion("peer", name), upsert(metrics)],
+    statements: [insertion("peer", name), { sql: upsert(metrics), prepared }],
   }));
 }
 
-function insertion(schema: string, name: string): string {
+function insertion(schema: string, name: string): Statement {
   const now = "now() at time zone 'UTC'";
-  return `
+  const sql = `
     insert into ${schema}.reporting_events (name, value, value_in_business_hours, account_id, inbox_id, user_id,
       conversation_id, event_start_time, event_end_time, created_at, updated_at)
     values ('${name}', :value, :business, :account, :inbox, :agent,
       :conversation, ${now}, ${now}, ${now}, ${now})`;
+  return { sql, prepared: true };
 }
 
 function upsert(metrics: { metric: string; summed?: boolean }[]): string {
