@@ -16,7 +16,7 @@ export async function singleInserts(ground: Ground, driver: Driver): Promise<Fig
       clients: 1,
       scripts,
       numbers: numbers(),
-      extent: { transactions: 10_000 },
+      extent: { transactions: 6000 },
       settings: { synchronous_commit: "off" },
     });
     return 1e6 / rate;
@@ -36,7 +36,7 @@ export async function singleInserts(ground: Ground, driver: Driver): Promise<Fig
       inline: () => tracked("inline"),
       append: () => tracked("append"),
     },
-    { rounds: 13, before: () => tidy(database) },
+    { rounds: 11, before: () => tidy(database) },
   );
   await database.drop();
   const overhead =
@@ -108,7 +108,7 @@ export async function hotAccount(ground: Ground, driver: Driver): Promise<Figure
         return beside(database, waits, () => driver({ ...load, scripts: inserts("public") }));
       },
     },
-    { rounds: 5 },
+    { rounds: 4 },
   );
   await database.drop();
   const seen = [...waits].map(([wait, count]) => `${wait} ${count}`);
@@ -138,10 +138,6 @@ export async function manyAccounts(ground: Ground, driver: Driver): Promise<Figu
   const waits = new Map<string, number>();
   const figures = await interleave(
     {
-      none: async () => {
-        await settle(database);
-        return driver({ ...load, scripts: inserts("peer") });
-      },
       "app upsert": async () => {
         await settle(database);
         return driver({ ...load, scripts: insertsAndUpserts() });
