@@ -25,7 +25,7 @@ export async function backfill(database: Database): Promise<Figures[]> {
         await settle(database);
         return timed(
           () => sql`
-            call peer.backfill(1, ${timezone}, current_date - ${days}::int, current_date)`,
+            call peer.backfill(1, ${timezone}, current_date - ${days + 1}::int, current_date)`,
         );
       },
       ours: async () => {
