@@ -99,31 +99,41 @@ export function connectTo({ url }: Database): Sql {
   return connect(url, { max: 1, applicationName: "bench" });
 }
 
-/** Writes events, the same ones for the peers, then switches the account on, backfilled and read from rollups. */
-export async function fill(
-  database: Database,
-  { account = 1, peer = true, ...wanted }: Events & { account?: number; peer?: boolean },
-): Promise<void> {
-  const { sql } = database;
-  const columns = sql`
-    name, value, value_in_business_hours, account_id, inbox_id, user_id, conversation_id,
-    event_start_time, event_end_time, created_at, updated_at`;
-  await sql`select setseed(0.5)`;
-  await sql`
-    insert into public.reporting_events (${columns})
-    select * from peer.events(${account}, ${wanted.events}, ${wanted.days})`;
-  if (peer) {
-    await sql`
-      insert into peer.reporting_events (${columns})
-      select ${columns} from public.reporting_events where account_id = ${account} order by id`;
-  }
-  await sql`vacuum (analyze) public.reporting_events`;
-  await switchOn(database, account);
-}
-
 export interface Events {
+  accounts?: number[];
+  /** Of each account. */
   events: number;
   days: number;
+}
+
+/** Writes the events of accounts in the order of time, then switches the accounts on, backfilled and read from rollups. */
+export async function fill(
+  database: Database,
+  { accounts = [1], events, days }: Events,
+): Promise<void> {
+  const { sql } = database;
+  await sql`select setseed(0.5)`;
+  await sql`
+    insert into public.reporting_events (${eventColumns(sql)})
+    select e.*
+    from unnest(${accounts}::int[]) as a
+    cross join lateral peer.events(a, ${events}, ${days}) as e
+    order by e.created_at`;
+  await sql`vacuum (analyze) public.reporting_events`;
+  for (const account of accounts) await switchOn(database, account);
+}
+
+/** Gives the table without a trigger the same events. */
+export async function copyToPeer({ sql }: Database): Promise<void> {
+  await sql`
+    insert into peer.reporting_events (${eventColumns(sql)})
+    select ${eventColumns(sql)} from public.reporting_events order by id`;
+}
+
+export function eventColumns(sql: Sql) {
+  return sql`
+    name, value, value_in_business_hours, account_id, inbox_id, user_id, conversation_id,
+    event_start_time, event_end_time, created_at, updated_at`;
 }
 
 export async function switchOn({ sql }: Pick<Database, "sql">, account: number): Promise<void> {

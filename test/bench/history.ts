@@ -1,4 +1,4 @@
-/** B, R and S: a year of one account, a million events. */
+/** B, R and S: a year of one account, a million events, in a table that it shares with another as large. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Driver } from "./driver.js";
 import { inserts, numbers } from "./events.js";
@@ -11,7 +11,7 @@ export const days = 365;
 /** The database of this file's rows. */
 export async function prepareHistory(ground: Ground): Promise<Database> {
   const database = await ground.database("history");
-  await fill(database, { events, days });
+  await fill(database, { accounts: [1, 2], events, days });
   return database;
 }
 
@@ -21,7 +21,7 @@ export async function backfill(database: Database): Promise<Figures[]> {
   const figures = await interleave(
     {
       "day loop": async () => {
-        await sql`truncate peer.reporting_events_rollups`;
+        await sql`delete from peer.reporting_events_rollups where account_id = 1`;
         await settle(database);
         return timed(
           () => sql`
@@ -29,7 +29,9 @@ export async function backfill(database: Database): Promise<Figures[]> {
         );
       },
       ours: async () => {
-        await sql`truncate rollup.reporting_events_rollups, rollup.ledger, rollup.previous_dates`;
+        await sql`delete from rollup.reporting_events_rollups where account_id = 1`;
+        await sql`delete from rollup.ledger where account_id = 1`;
+        await sql`delete from rollup.previous_dates where account_id = 1`;
         await settle(database);
         return timed(() => sql`select rollup.backfill(1)`);
       },
@@ -57,12 +59,8 @@ export async function backfill(database: Database): Promise<Figures[]> {
   ];
 }
 
-/** S1. */
-export async function size(database: Database): Promise<Figures[]> {
-  const { sql } = database;
-  await sql`truncate rollup.reporting_events_rollups, rollup.ledger, rollup.previous_dates`;
-  await sql`select rollup.backfill(1)`;
-  await settle(database);
+/** S1: of both accounts, just backfilled. */
+export async function size({ sql }: Database): Promise<Figures[]> {
   const tables = await sql<{ name: string; bytes: string }[]>`
     select relname as name, pg_total_relation_size(oid) as bytes
     from pg_class
@@ -154,12 +152,12 @@ export async function reads(database: Database): Promise<Figures[]> {
 
 /** R2: the same series of an account with ten times the events. */
 export async function readsOfMore(database: Database): Promise<Figures[]> {
-  await fill(database, { account: 2, events: events * 10, days, peer: false });
+  await fill(database, { accounts: [3], events: events * 10, days });
   await settle(database);
   const figures = await interleave(
     {
       "1 ×": () => repeated(database, 20, dailySeries(1).ours),
-      "10 ×": () => repeated(database, 20, dailySeries(2).ours),
+      "10 ×": () => repeated(database, 20, dailySeries(3).ours),
     },
     { rounds: 9 },
   );

@@ -2,7 +2,18 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Driver, Script } from "./driver.js";
 import { inserts, insertsAndUpserts, numbers } from "./events.js";
-import { connectTo, type Database, fill, type Ground, settle, switchOn, tidy } from "./ground.js";
+import {
+  connectTo,
+  copyToPeer,
+  type Database,
+  eventColumns,
+  exactness,
+  fill,
+  type Ground,
+  settle,
+  switchOn,
+  tidy,
+} from "./ground.js";
 import { type Figures, interleave, medians, ratios, timed } from "./measure.js";
 
 /** W1, W1a. */
@@ -10,6 +21,7 @@ export async function singleInserts(ground: Ground, driver: Driver): Promise<Fig
   const database = await ground.database("single_inserts");
   const { sql } = database;
   await fill(database, { events: 70_000, days: 30 });
+  await copyToPeer(database);
   const perEvent = async (scripts: Script[]) => {
     const rate = await driver({
       url: database.url,
@@ -61,6 +73,7 @@ export async function bulkInsert(ground: Ground): Promise<Figures[]> {
   const database = await ground.database("bulk_insert");
   const { sql } = database;
   await fill(database, { events: 70_000, days: 30 });
+  await copyToPeer(database);
   await sql`create table peer.staged as select * from peer.events(1, 100000, 30)`;
   const insert = (schema: "public" | "peer") => async () => {
     // Conversations that nobody has seen before.
@@ -68,9 +81,7 @@ export async function bulkInsert(ground: Ground): Promise<Figures[]> {
     await settle(database);
     return timed(
       () => sql`
-        insert into ${sql(schema)}.reporting_events (
-          name, value, value_in_business_hours, account_id, inbox_id, user_id, conversation_id,
-          event_start_time, event_end_time, created_at, updated_at)
+        insert into ${sql(schema)}.reporting_events (${eventColumns(sql)})
         select * from peer.staged`,
     );
   };
@@ -90,6 +101,7 @@ export async function bulkInsert(ground: Ground): Promise<Figures[]> {
 export async function hotAccount(ground: Ground, driver: Driver): Promise<Figures[]> {
   const database = await ground.database("hot_account");
   await fill(database, { events: 70_000, days: 30 });
+  await copyToPeer(database);
   const load = {
     url: database.url,
     clients: 8,
