@@ -155,3 +155,22 @@ export async function settle(database: Pick<Database, "sql">): Promise<void> {
   await tidy(database);
   await database.sql`checkpoint`;
 }
+
+/** What is said of a figure whose rollups are not, in the end, what the raw events say. A fast wrong answer is none. */
+export async function exactness(
+  { sql }: Pick<Database, "sql">,
+  accounts = 1,
+): Promise<{ failed?: boolean; notes?: string[] }> {
+  await sql`select rollup.fold()`;
+  const [found] = await sql<{ differences: string; marks: string; unclean: string }[]>`
+    select
+      (select count(*) from generate_series(1, ${accounts}::int) as a cross join lateral rollup.verify(a)) as differences,
+      (select count(*) from rollup.dirty_marks) as marks,
+      (
+        select count(*) from generate_series(1, ${accounts}::int) as a
+        where not rollup.clean_days(a) @> current_date
+      ) as unclean`;
+  const wrong = Object.entries(found ?? {}).filter(([, count]) => count !== "0");
+  if (wrong.length === 0) return {};
+  return { failed: true, notes: wrong.map(([name, count]) => `NOT EXACT: ${count} ${name}`) };
+}

@@ -2,7 +2,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Driver } from "./driver.js";
 import { inserts, numbers } from "./events.js";
-import { connectTo, type Database, fill, type Ground, settle, timezone } from "./ground.js";
+import {
+  connectTo,
+  type Database,
+  exactness,
+  fill,
+  type Ground,
+  settle,
+  timezone,
+} from "./ground.js";
 import { type Figures, interleave, percentile, ratios, summarize, timed } from "./measure.js";
 
 export const events = 1_000_000;
@@ -43,12 +51,25 @@ export async function backfill(database: Database): Promise<Figures[]> {
     { rounds: 5 },
   );
   const { "day loop": loop = [], ours = [], scan = [] } = figures;
+  const [{ differences = "" } = {}] = await sql<{ differences: string }[]>`
+    select count(*) as differences
+    from peer.reporting_events_rollups as theirs
+    full join rollup.daily_rollups as ours using (account_id, date, dimension_type, dimension_id, metric)
+    where account_id = 1 and (
+      theirs.count is distinct from ours.count
+      or abs(theirs.sum_value - ours.sum_value::double precision) > 1e-3
+      or abs(theirs.sum_value_business_hours - ours.sum_value_business_hours::double precision) > 1e-3
+    )`;
   return [
     {
       id: "B1",
       unit: "ms",
       variants: { "day loop": loop, ours },
       ratios: ratios(figures, ({ "day loop": loop = 0, ours = 0 }) => ours / loop),
+      ...(differences !== "0" && {
+        failed: true,
+        notes: [`NOT EXACT: ${differences} rows differ from the day loop's`],
+      }),
     },
     {
       id: "B2",
@@ -109,6 +130,7 @@ export async function backfillBesideInserts(database: Database): Promise<Figures
       unit: "ms",
       variants: figures,
       ratios: ratios(figures, ({ quiet = 0, backfill = 0 }) => backfill / quiet),
+      ...(await exactness(database)),
     },
   ];
 }

@@ -50,6 +50,7 @@ export async function singleInserts(ground: Ground, driver: Driver): Promise<Fig
     },
     { rounds: 11, before: () => tidy(database) },
   );
+  const { failed, notes = [] } = await exactness(database);
   await database.drop();
   const overhead =
     (ours: "inline" | "append", theirs = "app upsert") =>
@@ -62,8 +63,10 @@ export async function singleInserts(ground: Ground, driver: Driver): Promise<Fig
     ratios: ratios(figures, overhead(mode)),
     // A ratio of differences suffers from every disturbance: the medians suffer least.
     ratio: overhead(mode)(medians(figures)),
+    ...(failed && { failed }),
     notes: [
       `to a prepared upsert: ${overhead(mode, "prepared upsert")(medians(figures)).toFixed(2)}`,
+      ...notes,
     ],
   }));
 }
@@ -86,6 +89,7 @@ export async function bulkInsert(ground: Ground): Promise<Figures[]> {
     );
   };
   const figures = await interleave({ none: insert("peer"), ours: insert("public") }, { rounds: 7 });
+  const exact = await exactness(database);
   await database.drop();
   return [
     {
@@ -93,6 +97,7 @@ export async function bulkInsert(ground: Ground): Promise<Figures[]> {
       unit: "ms",
       variants: figures,
       ratios: ratios(figures, ({ none = 0, ours = 0 }) => ours / none),
+      ...exact,
     },
   ];
 }
@@ -122,6 +127,7 @@ export async function hotAccount(ground: Ground, driver: Driver): Promise<Figure
     },
     { rounds: 4 },
   );
+  const { failed, notes = [] } = await exactness(database);
   await database.drop();
   const seen = [...waits].map(([wait, count]) => `${wait} ${count}`);
   return [
@@ -130,8 +136,8 @@ export async function hotAccount(ground: Ground, driver: Driver): Promise<Figure
       unit: "/s",
       variants: figures,
       ratios: ratios(figures, ({ none = 0, ours = 0 }) => ours / none),
-      failed: waits.size > 0,
-      notes: [`lock waits: ${seen.join(", ") || "none"}`],
+      failed: failed || waits.size > 0,
+      notes: [`lock waits: ${seen.join(", ") || "none"}`, ...notes],
     },
   ];
 }
@@ -161,6 +167,7 @@ export async function manyAccounts(ground: Ground, driver: Driver): Promise<Figu
     },
     { rounds: 5 },
   );
+  const exact = await exactness(database, accounts);
   await database.drop();
   return [
     {
@@ -168,6 +175,7 @@ export async function manyAccounts(ground: Ground, driver: Driver): Promise<Figu
       unit: "/s",
       variants: figures,
       ratios: ratios(figures, ({ "app upsert": app = 0, ours = 0 }) => ours / app),
+      ...exact,
     },
   ];
 }
