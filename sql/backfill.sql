@@ -53,6 +53,10 @@ set lock_timeout = '300ms'
 -- Bulk work whose size no cached plan can know.
 set plan_cache_mode = force_custom_plan
 set jit = off
+-- The planner expects few groups, and would sort all events for them.
+set enable_sort = off
+-- One core is enough: the others are the host's.
+set max_parallel_workers_per_gather = 0
 set work_mem = '64MB'
 set hash_mem_multiplier = 8 as $$
 declare
@@ -152,7 +156,9 @@ comment on function rollup.rebuild(int, date, date) is
 create or replace function rollup.plan_chunks(p_account_id int, p_from date, p_to date, p_max_events bigint)
 returns table (chunk int, from_date date, to_date date, events bigint)
 language sql stable
-set jit = off as $$
+set jit = off
+set enable_sort = off
+set max_parallel_workers_per_gather = 0 as $$
   -- Chunks need no more than an idea of how many events a day has: UTC dates will do.
   with day as (
     select e.created_at::date as date, count(*) as events

@@ -61,7 +61,7 @@ language sql stable parallel safe as $$
   from rollup.account_settings as s
   where s.account_id = p_account_id and s.reporting_timezone is not null
   -- Not to be pulled up: planned as a join while the table is small, it would read all settings for each event.
-  limit 1
+  offset 0
 $$;
 comment on function rollup.writer_settings(bigint) is
   'What the trigger needs to know of an account; no row for one without a zone.';

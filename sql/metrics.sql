@@ -32,6 +32,21 @@ $$;
 comment on function rollup.to_distinct_event(text) is
   'The event as the ledger names it, or NULL for an event whose conversations are not remembered.';
 
+create or replace function rollup.distinct_event_names()
+returns text[]
+language sql immutable parallel safe as $$
+  select enum_range(null::rollup.distinct_event)::text[]
+$$;
+comment on function rollup.distinct_event_names() is 'The names of the events whose conversations are remembered.';
+
+create or replace function rollup.remembered_conversation(p_event_name text, p_conversation_id bigint)
+returns bigint
+language sql immutable parallel safe as $$
+  select case when p_event_name = any (rollup.distinct_event_names()) then p_conversation_id end
+$$;
+comment on function rollup.remembered_conversation(text, bigint) is
+  'The conversation of an event, or NULL if conversations are not remembered for it.';
+
 create or replace function rollup.dimensions(p_account_id int, p_user_id bigint, p_inbox_id bigint)
 returns table (dimension_type text, dimension_id bigint)
 language sql immutable parallel safe as $$

@@ -8,15 +8,14 @@ set search_path = pg_catalog, pg_temp
 -- Planning costs more than the short path itself, and plans are made while our tables are still small.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
--- For statements of many rows.
+-- For statements of many rows: groups are underestimated, and sorting for them takes longer than hashing.
+set enable_sort = off
 set work_mem = '64MB'
 set jit = off as $$
 -- One trigger for each transition table, which is always called events. tg_argv[0]: 1 for new rows, -1 for old ones.
 declare
   v_sign int;
   v_used text;
-  v_budget int;
-  v_lockable int;
   v_event record;
   v_accounts bigint[];
   v_locked int[];
@@ -25,34 +24,29 @@ declare
   v_error text;
 begin
   begin
-    v_sign := tg_argv[0];
-    -- The short path, of one event, is all in this statement and in apply_event.
+    v_sign := case tg_argv[0] when '1' then 1 else -1 end;
+    -- All that one event needs, in one statement: starting another, or an expression, costs more than it does.
     select
       e.account_id, s.generation, rollup.local_date(e.created_at, s.timezone) as date, e.name, e.user_id, e.inbox_id,
-      case when rollup.to_distinct_event(e.name) is not null then e.conversation_id end as conversation_id,
+      rollup.remembered_conversation(e.name, e.conversation_id) as conversation_id,
       rollup.seconds(v_sign * rollup.microseconds(e.value)) as value,
       rollup.seconds(v_sign * rollup.microseconds(e.value_in_business_hours)) as value_in_business_hours,
-      e.name = any (rollup.event_names()) and s.account_id is not null as counts, s.inline,
-      exists (select from events offset 1) as several
+      e.name = any (rollup.event_names()) and s.account_id is not null as counts,
+      exists (select from events offset 1) as several,
+      -- What this transaction may still lock (the lock table is the whole server's) and write in subtransactions (more than
+      -- 64 of them slow readers down). Kept as letters of a text: savepoints roll it back, and no cast of it can fail.
+      40 - length(coalesce(current_setting('rollup.used', true), '')) as budget,
+      current_setting('transaction_isolation') = 'read committed' as lockable,
+      s.inline
     into v_event
     from events as e
-    left join lateral rollup.writer_settings(e.account_id) as s on true
-    limit 1;
-    if not v_event.several and not v_event.counts then
-      return null;
-    end if;
-
-    -- What this transaction may still lock (the lock table is the whole server's) and write in subtransactions (more than 64
-    -- of them slow readers down). Kept as a text, a letter each: savepoints roll it back, and no cast of it can fail.
-    v_used := coalesce(current_setting('rollup.used', true), '');
-    v_budget := 40 - length(v_used);
-    v_lockable := case current_setting('transaction_isolation') when 'read committed' then v_budget else 0 end;
+    left join lateral rollup.writer_settings(e.account_id) as s on true;
 
     if v_event.several then
       -- A plan for how many rows there are.
       perform set_config('plan_cache_mode', 'force_custom_plan', true);
       v_accounts := array(select distinct e.account_id from events as e where e.name = any (rollup.event_names()));
-      if v_lockable > 0 then
+      if v_event.lockable and v_event.budget > 0 then
         v_locked := array(
           select candidate.account_id
           from (
@@ -60,7 +54,7 @@ begin
             from unnest(v_accounts) as touched (account_id)
             cross join lateral rollup.writer_settings(touched.account_id) as s
             where s.inline
-            limit v_lockable
+            limit v_event.budget
           ) as candidate
           where rollup.try_lock_account(candidate.account_id)
         );
@@ -76,7 +70,7 @@ begin
       total as (
         select
           s.account_id, rollup.local_date(e.created_at, s.timezone) as date, e.name, e.user_id, e.inbox_id,
-          case when rollup.to_distinct_event(e.name) is not null then e.conversation_id end as conversation_id,
+          rollup.remembered_conversation(e.name, e.conversation_id) as conversation_id,
           v_sign * count(*) as count,
           rollup.seconds(v_sign * sum(rollup.microseconds(e.value))) as sum_value,
           rollup.seconds(v_sign * sum(rollup.microseconds(e.value_in_business_hours))) as sum_value_business_hours
@@ -99,27 +93,27 @@ begin
       into v_apply, v_append
       from delta as d;
     elsif v_event.counts then
-      if v_event.inline and v_lockable > 0 and rollup.try_lock_account(v_event.account_id::int) then
-        v_used := set_config('rollup.used', v_used || 'x', true);
-        if v_sign = 1 and rollup.apply_event(
-          v_event.account_id::int, v_event.generation, v_event.date, v_event.name, v_event.user_id, v_event.inbox_id,
-          v_event.conversation_id, v_event.value, v_event.value_in_business_hours
-        ) then
+      if v_event.budget > 0 then
+        v_used := set_config('rollup.used', repeat('x', 41 - v_event.budget), true);
+        if v_event.inline and v_event.lockable and rollup.try_lock_account(v_event.account_id::int) then
+          if v_sign = 1 and rollup.apply_event(
+            v_event.account_id::int, v_event.generation, v_event.date, v_event.name, v_event.user_id, v_event.inbox_id,
+            v_event.conversation_id, v_event.value, v_event.value_in_business_hours
+          ) then
+            return null;
+          end if;
+          v_locked := array[v_event.account_id];
+          -- Settings read before the lock may be of an old zone.
+          select s.generation, rollup.local_date(e.created_at, s.timezone) into v_event.generation, v_event.date
+          from events as e
+          cross join lateral rollup.writer_settings(e.account_id) as s;
+        else
+          insert into rollup.deltas values (
+            v_event.account_id, v_event.generation, v_event.date, v_event.name, v_event.user_id, v_event.inbox_id,
+            v_event.conversation_id, v_sign, v_event.value, v_event.value_in_business_hours, tg_op = 'DELETE'
+          );
           return null;
         end if;
-        v_locked := array[v_event.account_id];
-        -- Settings read before the lock may be of an old zone.
-        select s.generation, rollup.local_date(e.created_at, s.timezone) into v_event.generation, v_event.date
-        from events as e
-        cross join lateral rollup.writer_settings(e.account_id) as s;
-      end if;
-      if v_locked is null and v_budget > 0 then
-        v_used := set_config('rollup.used', v_used || 'x', true);
-        insert into rollup.deltas values (
-          v_event.account_id, v_event.generation, v_event.date, v_event.name, v_event.user_id, v_event.inbox_id,
-          v_event.conversation_id, v_sign, v_event.value, v_event.value_in_business_hours, tg_op = 'DELETE'
-        );
-        return null;
       end if;
       if v_event.generation is not null then
         v_append := array[(
@@ -133,8 +127,8 @@ begin
       end if;
     end if;
 
-    if v_budget > 0 and (v_apply is not null or v_append is not null) then
-      v_used := set_config('rollup.used', v_used || repeat('x', greatest(1, coalesce(cardinality(v_locked), 0))), true);
+    if v_event.budget > 0 and (v_apply is not null or v_append is not null) then
+      v_used := set_config('rollup.used', repeat('x', 40 - v_event.budget + greatest(1, cardinality(v_locked))), true);
       if v_append is not null then
         insert into rollup.deltas select d.* from unnest(v_append) as d;
         v_append := null;

@@ -18,7 +18,7 @@ language sql stable as $$
   event as materialized (
     select
       e.date, e.name as event_name, e.user_id, e.inbox_id,
-      case when rollup.to_distinct_event(e.name) is not null then e.conversation_id end as conversation_id,
+      rollup.remembered_conversation(e.name, e.conversation_id) as conversation_id,
       count(*) as count,
       sum(rollup.microseconds(e.value)) as sum_value,
       sum(rollup.microseconds(e.value_in_business_hours)) as sum_value_business_hours
