@@ -92,7 +92,7 @@ function periodStart(local: string, at: string): string {
   end`;
 }
 
-/** The periods that an instant of the range lies in; every minute of short ranges is looked at. */
+/** The periods that an instant of the range lies in; every minute is looked at for hours, which may last a minute, and in short ranges. */
 const expectedTimeseries = `
   with ${events}, ${metricEvents},
   instant as (
@@ -101,7 +101,7 @@ const expectedTimeseries = `
       select generate_series(
         $3::timestamptz at time zone 'UTC', $4::timestamptz at time zone 'UTC' - interval '1 microsecond',
         case
-          when $4::timestamptz - $3::timestamptz < interval '4 days' then interval '1 minute'
+          when $5 = 'hour' or $4::timestamptz - $3::timestamptz < interval '4 days' then interval '1 minute'
           when $4::timestamptz - $3::timestamptz < interval '90 days' then interval '30 minutes'
           else interval '6 hours'
         end
