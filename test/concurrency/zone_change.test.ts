@@ -7,10 +7,9 @@ import {
   assertExactEverywhere,
   cleanDays,
   newAccount,
-  rollups,
   stored,
 } from "../engine/support.js";
-import { connect, createDatabase, database } from "../support/database.js";
+import { database } from "../support/database.js";
 import { event, type Isolation, type Session, session, withSessions } from "./support.js";
 
 const sql = database();
@@ -224,46 +223,6 @@ test("zones change again and again while writers of every age are open", async (
   }
   await backfill(account);
   await assertExactEverywhere(account);
-});
-
-test("the settings change between a writer's first look at them and its lock (rule: settings after the lock)", async () => {
-  const { sql: scratch, url, drop } = await createDatabase();
-  await scratch`select rollup.set_reporting_timezone(1, 'UTC')`;
-  await scratch`select rollup.set_reporting_timezone(2, 'UTC')`;
-  await scratch.unsafe(`
-    create or replace function rollup.try_lock_account(p_account_id int) returns boolean language plpgsql volatile as $$
-    begin
-      perform pg_sleep(1);
-      return pg_try_advisory_xact_lock(rollup.lock_class(), p_account_id);
-    end $$`);
-  const late = {
-    created_at: "2026-02-12 04:00:00",
-    name: "reply_time",
-    user_id: null,
-    inbox_id: null,
-  };
-  const one = connect({ url });
-  const many = connect({ url });
-  const writing = Promise.all([
-    one.unsafe(event(1, late)),
-    many.unsafe(`${event(2, late)}, ('x', null, null, null, null, null, now())`),
-  ]);
-  await new Promise((done) => setTimeout(done, 300));
-  for (const account of [1, 2]) {
-    await scratch`select rollup.set_reporting_timezone(${account}, 'America/New_York')`;
-    await scratch`select rollup.backfill(${account})`;
-  }
-  await writing;
-  for (const account of [1, 2]) {
-    assert.equal(await rollups(account, scratch), [
-      `2026-02-11 account ${account} reply_time 1 2 0`,
-    ]);
-    await scratch`select rollup.backfill(${account})`;
-    assert.is(await cleanDays(account, scratch), "{(,)}");
-    await assertExact(account, scratch);
-  }
-  for (const client of [one, many]) await client.end();
-  await drop();
 });
 
 test("a barrier beyond the present transaction ids came from another server and counts as passed (rule)", async () => {

@@ -140,6 +140,8 @@ test("pending deltas make the ledger negative in between, and nothing is lost", 
     await sql`select min(count) as count from rollup.ledger where account_id = ${account}`;
   assert.is(row?.count, -1);
   await assertExactEverywhere(account);
+  await insert(sql, account, handoff(1, 11));
+  await assertExactEverywhere(account);
   await sql`select rollup.fold(${account})`;
   assert.is(await pending(account), 0);
   await assertExactEverywhere(account);

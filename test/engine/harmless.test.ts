@@ -2,6 +2,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Sql } from "../../src/connection.js";
+import { event, withSessions } from "../concurrency/support.js";
 import {
   connect,
   createDatabase,
@@ -215,6 +216,31 @@ for (const [created_at, date] of extremes) {
   }
 }
 
+test("two writers fail on the same day: neither waits for the other, nor queues a repair (rule: marks without a key)", async () => {
+  const account = await accountIn("UTC");
+  const runs = () => sql`select id, state from rollup.backfill_runs where account_id = ${account}`;
+  const before = [...(await runs())];
+  const mend = await breakTable("reporting_events_rollups", account);
+  try {
+    await withSessions(["read committed", "read committed"], async (a, b) => {
+      await a.run(event(account));
+      await b.run(event(account));
+      await b.run("commit");
+      await a.run("commit");
+    });
+  } finally {
+    await mend();
+  }
+  const marks = await sql`select date from rollup.dirty_marks where account_id = ${account}`;
+  assert.equal(
+    marks.map(({ date }) => date),
+    ["2026-02-11", "2026-02-11"],
+  );
+  assert.equal([...(await runs())], before);
+  await sql`select rollup.repair(${account})`;
+  await assertExactEverywhere(account);
+});
+
 test("extreme dates while the rollups refuse them are repaired (rule: the date itself may be what failed)", async () => {
   const account = await accountIn("UTC");
   const mend = await breakTable("reporting_events_rollups", account);
@@ -306,9 +332,10 @@ test("writers neither fold nor touch the settings, coverage or queue (rule: appe
   const state = () => sql`
     select s.xmin::text, c.xmin::text as coverage, (select count(*) from rollup.backfill_runs) as runs
     from rollup.account_settings as s join rollup.account_coverage as c using (account_id) where account_id = ${account}`;
-  const before = [...(await state())];
+  const jobs = () => sql`select id, revision from rollup_worker.jobs order by id`;
+  const before = [...(await state()), ...(await jobs())];
   for (const operate of Object.values(operations)) await operate(sql, account);
-  assert.equal([...(await state())], before);
+  assert.equal([...(await state()), ...(await jobs())], before);
   assert.is(await pending(account), 1);
 });
 
@@ -325,6 +352,25 @@ test("many statements of one transaction use few subtransactions (rule: append w
     await sql`select count(distinct xmin::text)::int as xids from rollup.deltas where account_id = ${account}`;
   assert.ok(row?.xids <= 50, `${row?.xids} subtransactions`);
   await assertExactEverywhere(account);
+});
+
+test("transactions of one session do not use its locks up for good (rule: a transaction-local setting)", async () => {
+  const account = await accountIn("UTC");
+  const client = connect();
+  for (let n = 0; n < 60; n++) await insert(client, account, {});
+  await client.end();
+  assert.is(await pending(account), 0);
+});
+
+test("vacuum leaves the emptied deltas their size, for to shrink a table locks out its writers (rule: vacuum_truncate off)", async () => {
+  const account = await accountIn("UTC");
+  await sql`select rollup.set_write_mode(${account}, 'append')`;
+  await insert(sql, account, ...Array.from({ length: 2000 }, (_, user_id) => ({ user_id })));
+  assert.is(await pending(account), 2000);
+  await sql`select rollup.fold()`;
+  await sql`vacuum rollup.deltas`;
+  const [size] = await sql`select pg_relation_size('rollup.deltas')::int as bytes`;
+  assert.ok(size?.bytes > 0);
 });
 
 test.run();

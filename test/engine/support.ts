@@ -137,9 +137,9 @@ export async function assertTotalsExactEverywhere(account: number): Promise<void
 }
 
 /** The same with every day clean. */
-export async function assertExactEverywhere(account: number): Promise<void> {
-  assert.is(await cleanDays(account), "{(,)}");
-  await assertExact(account);
+export async function assertExactEverywhere(account: number, sql: Sql = database()): Promise<void> {
+  assert.is(await cleanDays(account, sql), "{(,)}");
+  await assertExact(account, sql);
 }
 
 /** The SQLSTATE with which something fails; "00000" if it does not. */

@@ -94,20 +94,26 @@ test("values are rounded to microseconds, large ones without loss", async () => 
 test("a row without count stays while its sums are not 0 (rule: count and both sums)", async () => {
   const account = await accountIn("UTC");
   await sql`
-    insert into rollup.deltas select ${account}, generation, '2026-02-11', 'first_response', 7, null, null, c, s, b, false
-    from rollup.account_settings, (values (1, 5, 0), (-1, 0, 0)) as d (c, s, b) where account_id = ${account}`;
+    insert into rollup.deltas select ${account}, generation, date::date, 'first_response', 7, null, null, c, s, b, false
+    from rollup.account_settings,
+      (values ('2026-02-11', 1, 5, 0), ('2026-02-11', -1, 0, 0), ('2026-02-12', 1, 0, 3), ('2026-02-12', -1, 0, 0)) as d (date, c, s, b)
+    where account_id = ${account}`;
   await sql`select rollup.fold(${account})`;
   assert.equal(await stored(account), [
     `2026-02-11 account ${account} first_response 0 5 0`,
     "2026-02-11 agent 7 first_response 0 5 0",
+    `2026-02-12 account ${account} first_response 0 0 3`,
+    "2026-02-12 agent 7 first_response 0 0 3",
   ]);
   await sql`
-    insert into rollup.deltas select ${account}, generation, '2026-02-11', 'first_response', 7, null, null, 1, 0, 4, false
-    from rollup.account_settings where account_id = ${account}`;
+    insert into rollup.deltas select ${account}, generation, date::date, 'first_response', 7, null, null, 1, 0, 4, false
+    from rollup.account_settings, (values ('2026-02-11'), ('2026-02-12')) as d (date) where account_id = ${account}`;
   await sql`select rollup.fold(${account})`;
   assert.equal(await stored(account), [
     `2026-02-11 account ${account} first_response 1 5 4`,
     "2026-02-11 agent 7 first_response 1 5 4",
+    `2026-02-12 account ${account} first_response 1 0 7`,
+    "2026-02-12 agent 7 first_response 1 0 7",
   ]);
 });
 

@@ -1,0 +1,296 @@
+/**
+ * Sessions stopped between two steps of ours while others go on: at a lock where one will do, else at a gate in a
+ * function of a database of the test's own.
+ */
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import type { Sql } from "../../src/connection.js";
+import {
+  accountIn,
+  assertExactEverywhere,
+  cleanDays,
+  pending,
+  rollups,
+  sqlstate,
+} from "../engine/support.js";
+import { connect, createDatabase, database } from "../support/database.js";
+import { event, withSessions } from "./support.js";
+
+const sql = database();
+
+/** Functions of ours in which sessions called "gated" stop while the gate is shut. */
+const gates = {
+  try_lock_account: `
+    create or replace function rollup.try_lock_account(p_account_id int) returns boolean language plpgsql as $$
+    begin
+      perform public.pass_gate();
+      return pg_try_advisory_xact_lock(rollup.lock_class(), p_account_id);
+    end $$`,
+  local_date: `
+    create or replace function rollup.local_date(p_created_at timestamp, p_timezone text) returns date language plpgsql stable as $$
+    begin
+      perform public.pass_gate();
+      return (p_created_at at time zone 'UTC' at time zone p_timezone)::date;
+    end $$`,
+  // A constant, which the planner asks for before the statement has its snapshot.
+  event_names: `
+    create or replace function rollup.event_names() returns text[] language plpgsql immutable as $$
+    begin
+      perform public.pass_gate();
+      return array(select distinct m.event_name from rollup.event_metric_list() as m);
+    end $$`,
+};
+
+interface Gated {
+  sql: Sql;
+  /** Starts a statement and returns once it stands at the gate. */
+  start(statement: string): Promise<void>;
+  /** Opens the gate and waits for the statement's end. */
+  open(): Promise<void>;
+}
+
+/** Account 1 in UTC, covered, in a database of its own with a gate, which is shut. */
+async function withGate(
+  at: keyof typeof gates,
+  work: (gated: Gated) => Promise<unknown>,
+): Promise<void> {
+  const { sql: scratch, url, drop } = await createDatabase();
+  const keeper = connect({ url });
+  const stopped = connect({ url, applicationName: "gated" });
+  let ending: Promise<unknown> | undefined;
+  try {
+    await scratch.unsafe(`
+      create function public.pass_gate() returns void language plpgsql as $$
+      begin
+        while current_setting('application_name') = 'gated' and not pg_try_advisory_xact_lock_shared(1) loop
+          perform pg_sleep(0.01);
+        end loop;
+      end $$;
+      ${gates[at]}`);
+    await scratch`select rollup.set_reporting_timezone(1, 'UTC')`;
+    await scratch`select rollup.backfill(1)`;
+    await keeper`select pg_advisory_lock(1)`;
+    await work({
+      sql: scratch,
+      start: async (statement) => {
+        ending = stopped.unsafe(statement).execute();
+        ending.catch(() => {});
+        await waiting(scratch, "gated", "PgSleep");
+      },
+      open: async () => {
+        await keeper`select pg_advisory_unlock(1)`;
+        await ending;
+      },
+    });
+  } finally {
+    for (const client of [keeper, stopped]) await client.end({ timeout: 1 });
+    await drop();
+  }
+}
+
+/** Returns once a session of that name waits for that. */
+async function waiting(on: Sql, name: string, wait: "PgSleep" | "advisory" | "relation") {
+  for (const deadline = Date.now() + 10_000; ; ) {
+    const [row] = await on`
+      select from pg_stat_activity
+      where datname = current_database() and application_name = ${name} and wait_event = ${wait}`;
+    if (row !== undefined) return;
+    if (Date.now() > deadline) throw new Error(`${name} never waited for ${wait}`);
+    await pause(10);
+  }
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((done) => setTimeout(done, milliseconds));
+}
+
+/** Runs something beside a session called "rebuild", whose statement's SQLSTATE it can ask for. */
+async function besideRebuild(
+  statement: string,
+  work: (ended: Promise<string>) => Promise<unknown>,
+): Promise<void> {
+  const rebuild = connect({ applicationName: "rebuild", settings: { statement_timeout: "60s" } });
+  try {
+    await work(sqlstate(rebuild.unsafe(statement)));
+  } finally {
+    await rebuild.end({ timeout: 1 });
+  }
+}
+
+test("a writer's ledger is the one its predecessor under the lock has left (rule: a statement of its own)", () =>
+  withGate("try_lock_account", async (gated) => {
+    await gated.sql.begin(async (tx) => {
+      await tx.unsafe(event(1));
+      await gated.start(event(1));
+    });
+    await gated.open();
+    assert.is(await pending(1, gated.sql), 0);
+    await assertExactEverywhere(1, gated.sql);
+  }));
+
+test("a fold applies the deltas that its predecessor under the lock has left (rule: a statement of its own)", () =>
+  withGate("try_lock_account", async (gated) => {
+    await gated.sql`select rollup.set_write_mode(1, 'append')`;
+    await gated.sql.unsafe(event(1, { name: "reply_time" }));
+    await gated.start("select rollup.fold(1)");
+    await gated.sql`select rollup.fold(1)`;
+    await gated.open();
+    await assertExactEverywhere(1, gated.sql);
+  }));
+
+const late = { created_at: "2026-02-12 04:00:00", user_id: null, inbox_id: null };
+const statements: Record<string, [statement: string, after: string[]]> = {
+  "one event": [
+    event(1, { ...late, name: "reply_time" }),
+    ["2026-02-11 account 1 bot_handoffs_count 1 0 0", "2026-02-11 account 1 reply_time 1 2 0"],
+  ],
+  "one event of a conversation": [
+    event(1, { ...late, conversation_id: 2 }),
+    ["2026-02-11 account 1 bot_handoffs_count 2 0 0"],
+  ],
+  "several events": [
+    `${event(1, { ...late, name: "reply_time" })}, ('x', null, null, null, null, null, now())`,
+    ["2026-02-11 account 1 bot_handoffs_count 1 0 0", "2026-02-11 account 1 reply_time 1 2 0"],
+  ],
+  "a delete": ["delete from public.reporting_events", []],
+};
+
+for (const [what, [statement, after]] of Object.entries(statements)) {
+  test(`the zone changes between a writer's first look at the settings and its lock: ${what} (rule: settings after the lock)`, () =>
+    withGate("try_lock_account", async (gated) => {
+      await gated.sql.unsafe(event(1, late));
+      await gated.start(statement);
+      await gated.sql`select rollup.set_reporting_timezone(1, 'America/New_York')`;
+      await gated.sql`select rollup.backfill(1)`;
+      await gated.open();
+      assert.equal(await rollups(1, gated.sql), after);
+      await gated.sql`select rollup.backfill(1)`;
+      await assertExactEverywhere(1, gated.sql);
+    }));
+}
+
+for (const [when, gate] of [
+  ["while", "local_date"],
+  ["before", "event_names"],
+] as const) {
+  test(`a writer commits ${when} a rebuild reads the events (rule: one snapshot for events and deltas)`, () =>
+    withGate(gate, async (gated) => {
+      await gated.sql.unsafe(event(1));
+      await gated.start("select rollup.backfill_date(1, '2026-02-11')");
+      await gated.sql.unsafe(event(1, { conversation_id: 2 }));
+      await gated.open();
+      await assertExactEverywhere(1, gated.sql);
+    }));
+}
+
+test("a writer fails while a rebuild reads the events: its mark stays (rule: one snapshot for events and marks)", () =>
+  withGate("local_date", async (gated) => {
+    await gated.sql.unsafe(event(1));
+    await gated.sql`alter table rollup.deltas add constraint refuse check (false) not valid`;
+    await gated.start("select rollup.backfill_date(1, '2026-02-11')");
+    await gated.sql.unsafe(event(1, { conversation_id: 2 }));
+    await gated.open();
+    assert.is(await cleanDays(1, gated.sql), "{(,2026-02-11),[2026-02-12,)}");
+    await gated.sql`select rollup.repair(1)`;
+    await assertExactEverywhere(1, gated.sql);
+  }));
+
+test("an old writer that ends while a rebuild waits for it is not missed (rule: the barrier before the statement)", async () => {
+  const account = await accountIn("Asia/Tokyo");
+  await sql`select rollup.set_write_mode(${account}, 'append')`;
+  await withSessions(["read committed"], async (writer) => {
+    await writer.run(event(account));
+    await sql`select rollup.set_reporting_timezone(${account}, 'America/New_York')`;
+    await besideRebuild(`select rollup.backfill(${account})`, async (ended) => {
+      await waiting(sql, "rebuild", "PgSleep");
+      await writer.run("commit");
+      assert.is(await ended, "00000");
+    });
+  });
+  await assertExactEverywhere(account);
+});
+
+for (const isolation of ["repeatable read", "serializable"] as const) {
+  test(`a ${isolation} writer with an old snapshot takes no lock (rule: in read committed only)`, async () => {
+    const account = await accountIn("UTC");
+    await withSessions([isolation], async (writer) => {
+      await writer.run("select 1 from public.accounts");
+      await sql.unsafe(event(account));
+      await writer.run(event(account));
+      await writer.run("commit");
+      assert.equal(writer.warnings, []);
+    });
+    await assertExactEverywhere(account);
+  });
+}
+
+test("two writers append the same event at once: neither waits for the other (rule: no unique key)", async () => {
+  const account = await accountIn("UTC");
+  await withSessions(["serializable", "repeatable read"], async (a, b) => {
+    await a.run(event(account));
+    await b.run(event(account));
+    await b.run("commit");
+    await a.run("commit");
+    assert.equal([...a.warnings, ...b.warnings], []);
+  });
+  await assertExactEverywhere(account);
+});
+
+test("an account's settings are locked: writers go on (rule: no foreign key)", async () => {
+  const account = await accountIn("UTC");
+  await sql`select rollup.set_write_mode(${account}, 'append')`;
+  await withSessions(["read committed", undefined], async (admin, writer) => {
+    await admin.run(`select from rollup.account_settings where account_id = ${account} for update`);
+    await writer.run(event(account));
+    assert.equal(writer.warnings, []);
+  });
+  await assertExactEverywhere(account);
+});
+
+test("an open writer wants the host's table while a rebuild waits for its lock: the host is no deadlock's victim (rule)", async () => {
+  const account = await accountIn("UTC");
+  await withSessions(["read committed"], async (host) => {
+    await host.run(event(account));
+    await besideRebuild(`select rollup.backfill(${account})`, async (ended) => {
+      await waiting(sql, "rebuild", "advisory");
+      await pause(1200);
+      await host.run("set local lock_timeout = '30s'");
+      await host.run("lock table public.reporting_events in access exclusive mode");
+      await host.run("commit");
+      assert.is(await ended, "00000");
+    });
+  });
+  await assertExactEverywhere(account);
+});
+
+test("who has the host's table waits for the account's lock of a rebuild: is no deadlock's victim (rule)", async () => {
+  const account = await accountIn("UTC");
+  await withSessions(["read committed"], async (host) => {
+    await host.run("lock table public.reporting_events in access exclusive mode");
+    await besideRebuild(`select rollup.backfill(${account})`, async (ended) => {
+      await waiting(sql, "rebuild", "relation");
+      // Beyond the rebuild's own search for a deadlock.
+      await pause(1200);
+      await host.run(`select rollup.backfill(${account})`);
+      await host.run("commit");
+      assert.is(await ended, "00000");
+    });
+  });
+  await assertExactEverywhere(account);
+});
+
+test("who locks one of our tables wants the host's too: is no deadlock's victim of a rebuild (rule)", async () => {
+  const account = await accountIn("UTC");
+  await withSessions(["read committed"], async (host) => {
+    await host.run("lock table rollup.ledger in access exclusive mode");
+    await besideRebuild(`select rollup.backfill_date(${account}, '2026-02-11')`, async (ended) => {
+      await waiting(sql, "rebuild", "relation");
+      await host.run("set local lock_timeout = '30s'");
+      await host.run("lock table public.reporting_events in access exclusive mode");
+      assert.is(await ended, "55P03");
+    });
+  });
+  await assertExactEverywhere(account);
+});
+
+test.run();
