@@ -5,8 +5,9 @@
  *   npm test                            everything, on both
  *   npm test -- --pg 18                 everything, on one
  *   npm test -- --pg 15 trigger.test    the files whose path contains one of the words
+ *   npm test -- --sql patch.sql         the same with this SQL applied over the template
  */
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -34,7 +35,7 @@ interface Running {
 }
 
 const { values, positionals } = parseArgs({
-  options: { pg: { type: "string", multiple: true } },
+  options: { pg: { type: "string", multiple: true }, sql: { type: "string" } },
   allowPositionals: true,
 });
 let server: Running | undefined;
@@ -122,6 +123,9 @@ async function start(major: string): Promise<Running> {
   server = { cluster, port, major };
   await onServer(server, `create database ${template} template template0`);
   await migrate(await clusterUrl(cluster, port, template), { current: true });
+  if (values.sql !== undefined) {
+    await onServer(server, await readFile(values.sql, "utf8"), template);
+  }
   return server;
 }
 
@@ -133,8 +137,12 @@ async function stop(): Promise<void> {
   await rm(cluster.folder, { recursive: true, force: true });
 }
 
-async function onServer({ cluster, port }: Running, statement: string): Promise<void> {
-  const sql = connect(await clusterUrl(cluster, port, "postgres"), { max: 1 });
+async function onServer(
+  { cluster, port }: Running,
+  statement: string,
+  database = "postgres",
+): Promise<void> {
+  const sql = connect(await clusterUrl(cluster, port, database), { max: 1 });
   try {
     await sql.unsafe(statement);
   } finally {
