@@ -79,7 +79,8 @@ language sql immutable parallel safe as $$
     select
       c.event_name, c.dimension_type, c.dimension_id, c.date,
       lag(c.date, 1, date '-infinity') over (
-        partition by c.event_name, c.dimension_type, c.dimension_id, c.conversation_id order by c.date
+        -- The most distinct first, for the sake of the sort.
+        partition by c.conversation_id, c.dimension_id, c.dimension_type, c.event_name order by c.date
       ),
       1
     from conversation_date as c
@@ -160,7 +161,7 @@ begin
       (account_id, event_name, dimension_type, dimension_id, date, previous_date, count)
     select p_account_id, c.event_name, c.dimension_type, c.dimension_id, c.date, c.previous_date, c.count
     from unnest(p_changes) as c
-    order by c.event_name, c.dimension_type, c.dimension_id, c.date, c.previous_date
+    order by c.date
     on conflict (account_id, event_name, dimension_type, dimension_id, date, previous_date)
     do update set count = p.count + excluded.count
     returning p.count
@@ -216,7 +217,7 @@ begin
       from unnest(v_occurrences) as o
       group by 2, 3, 4, 6, 7
       having sum(o.count) <> 0
-      order by 2, 3, 4, 6, 7
+      order by o.conversation_id
       on conflict (account_id, event_name, conversation_id, date, user_id, inbox_id)
       do update set count = l.count + excluded.count
       returning l.count
@@ -240,7 +241,7 @@ begin
       p_account_id, c.date, c.dimension_type, c.dimension_id, c.metric,
       c.count, trim_scale(c.sum_value), trim_scale(c.sum_value_business_hours), now()
     from rollup.rollup_changes(p_account_id, p_deltas, v_cells) as c
-    order by c.dimension_type, c.metric, c.date, c.dimension_id
+    order by c.date
     on conflict (account_id, dimension_type, metric, date, dimension_id)
     do update set
       count = r.count + excluded.count,

