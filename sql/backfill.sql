@@ -125,7 +125,8 @@ begin
     where c.date between p_from and p_to
   );
   delete from rollup.previous_dates as p where p.account_id = p_account_id and p.date between p_from and p_to;
-  perform rollup.apply_previous_dates(p_account_id, v_cells || v_later);
+  insert into rollup.previous_dates select c.* from unnest(v_cells) as c order by c.date;
+  perform rollup.apply_previous_dates(p_account_id, v_later);
 
   delete from rollup.reporting_events_rollups as r
   using rollup.dimensions(p_account_id, 0, 0) as dim, rollup.event_metric_list() as m
@@ -154,20 +155,36 @@ comment on function rollup.rebuild(int, date, date) is
   'Under the account''s lock: replaces the rollups, ledger and previous dates of the days p_from to p_to (inclusive; infinite: '
   'open) by what the raw events say, and claims the days as covered unless older transactions are still under way.';
 
+create or replace function rollup.piece_events()
+returns bigint
+language sql immutable parallel safe as $$
+  select 1000000::bigint
+$$;
+comment on function rollup.piece_events() is
+  'How many raw events backfill rebuilds at once, about: for these it takes 200 MB of memory.';
+
+create or replace function rollup.events_about(p_account_id int, p_from date, p_to date)
+returns table (created_at timestamp)
+language sql stable parallel safe as $$
+  select e.created_at
+  from public.reporting_events as e
+  where e.account_id = p_account_id
+    and e.name = any (rollup.event_names())
+    and e.created_at >= rollup.utc_bound(p_from, 0)
+    and e.created_at < rollup.utc_bound(p_to, 1)
+$$;
+comment on function rollup.events_about(int, date, date) is
+  'The raw events of an account on the UTC days p_from to p_to: for deciding how much to rebuild at once, about those of its own days.';
+
 create or replace function rollup.plan_chunks(p_account_id int, p_from date, p_to date, p_max_events bigint)
 returns table (chunk int, from_date date, to_date date, events bigint)
 language sql stable
 set jit = off
 set enable_sort = off
 set max_parallel_workers_per_gather = 0 as $$
-  -- Chunks need no more than an idea of how many events a day has: UTC dates will do.
   with day as (
     select e.created_at::date as date, count(*) as events
-    from public.reporting_events as e
-    where e.account_id = p_account_id
-      and e.name = any (rollup.event_names())
-      and e.created_at >= rollup.utc_bound(p_from, 0)
-      and e.created_at < rollup.utc_bound(p_to, 1)
+    from rollup.events_about(p_account_id, p_from, p_to) as e
     group by 1
   ),
   -- A day begins a new chunk when it would overfill the one that began where the running sum last passed a multiple.
@@ -244,7 +261,7 @@ language plpgsql volatile as $$
 declare
   v_from date := coalesce(p_from, '-infinity');
   v_to date := coalesce(p_to, 'infinity');
-  v_small boolean;
+  v_whole boolean;
   v_generation bigint;
   v_chunk record;
   v_rebuilt record;
@@ -255,15 +272,15 @@ begin
   perform rollup.require_finite('backfill', p_from, p_to);
   perform rollup.require_ordered('backfill', p_from, p_to);
   v_generation := rollup.begin_rebuild('backfill', p_account_id);
-  -- A million events are about this, and are rebuilt in one piece. (A partitioned table has size 0.)
-  v_small := pg_table_size('public.reporting_events') between 1 and 167772160;
   if v_from = '-infinity' and v_to = 'infinity' then
     perform rollup.forget_account_marks(p_account_id);
   end if;
+  -- Seeing that a history need not be cut is faster than looking where.
+  v_whole := not exists (select from rollup.events_about(p_account_id, v_from, v_to) offset rollup.piece_events());
   for v_chunk in
-    select c.from_date, c.to_date from rollup.plan_chunks(p_account_id, v_from, v_to, 500000) as c where not v_small
+    select c.from_date, c.to_date from rollup.plan_chunks(p_account_id, v_from, v_to, rollup.piece_events()) as c where not v_whole
     union all
-    select v_from, v_to where v_small
+    select v_from, v_to where v_whole
   loop
     v_rebuilt := rollup.rebuild(p_account_id, v_chunk.from_date, v_chunk.to_date);
     v_rows := v_rows + v_rebuilt.rows_written;

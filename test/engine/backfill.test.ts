@@ -1,7 +1,7 @@
 /** Rebuilding days from the raw events. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { database } from "../support/database.js";
+import { createDatabase, database } from "../support/database.js";
 import {
   accountIn,
   assertExact,
@@ -205,6 +205,31 @@ test("days are rebuilt in any order and size", async () => {
   assert.is(await cleanDays(account), "{(,2026-02-21)}");
   await sql`select rollup.backfill(${account})`;
   await assertExactEverywhere(account);
+});
+
+test("a history too large for one piece", async () => {
+  const { sql: scratch, drop } = await createDatabase();
+  const pieces = (events: number) =>
+    scratch.unsafe(
+      `create or replace function rollup.piece_events() returns bigint language sql immutable as 'select ${events}::bigint'`,
+    );
+  await scratch`select rollup.set_reporting_timezone(1, 'America/New_York')`;
+  await scratch`
+    insert into public.reporting_events (name, value, account_id, user_id, inbox_id, conversation_id, created_at)
+    select (array['conversation_bot_handoff', 'conversation_resolved'])[1 + i % 2], i, 1, i % 3, i % 2, i % 7,
+      timestamp '2026-01-01' + i * interval '5 hours'
+    from generate_series(1, 200) as i`;
+  await scratch`truncate rollup.reporting_events_rollups, rollup.ledger, rollup.previous_dates, rollup.deltas`;
+  const rows = [];
+  for (const events of [30, 199, 200]) {
+    await pieces(events);
+    const [result] = await scratch`select rollup.backfill(1) as rows`;
+    rows.push(result?.rows);
+    assert.is(await cleanDays(1, scratch), "{(,)}");
+    await assertExactEverywhere(1, scratch);
+  }
+  assert.equal(new Set(rows).size, 1);
+  await drop();
 });
 
 test("backfill removes what has no event any more, and returns the rows written", async () => {
