@@ -43,6 +43,16 @@ begin
     left join lateral rollup.writer_settings(e.account_id) as s on true;
 
     if v_event.several then
+      -- Deltas are held in memory, up to a kilobyte for each event. (Few statements come to the second question.)
+      if exists (select from events offset 250000) and exists (
+        select
+        from events as e
+        cross join lateral rollup.writer_settings(e.account_id)
+        where e.name = any (rollup.event_names())
+        offset 250000
+      ) then
+        raise program_limit_exceeded using message = 'more than 250,000 events in one statement';
+      end if;
       -- A plan for how many rows there are.
       perform set_config('plan_cache_mode', 'force_custom_plan', true);
       v_accounts := array(select distinct e.account_id from events as e where e.name = any (rollup.event_names()));

@@ -208,7 +208,8 @@ begin
       order by 1
     );
     exit when v_dates = '{}';
-    perform rollup.backfill_date(p_account_id, d) from unnest(v_dates) as d;
+    perform rollup.backfill(p_account_id, lower(r.days), upper(r.days) - 1)
+    from unnest((select range_agg(daterange(d, d, '[]')) from unnest(v_dates) as d)) as r (days);
     v_rebuilt := v_rebuilt || v_dates;
   end loop;
   return query select distinct d from unnest(v_rebuilt) as d order by 1;

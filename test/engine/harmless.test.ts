@@ -16,6 +16,7 @@ import {
   assertExactEverywhere,
   cleanDays,
   insert,
+  newAccount,
   pending,
   rollups,
   sqlstate,
@@ -250,6 +251,26 @@ test("extreme dates while the rollups refuse them are repaired (rule: the date i
   assert.is(await cleanDays(account), "{(,)}");
   assert.equal([...(await sql`select * from rollup.verify(${account})`)], []);
   assert.is((await rollups(account)).length, 2 * extremes.length);
+});
+
+test("a statement of more events than fit into memory marks their days, one as large of other rows does not", async () => {
+  const account = await accountIn("UTC");
+  const { client, warnings } = listening();
+  const write = (name: string, on: number) => client`
+    insert into public.reporting_events (name, value, account_id, user_id, conversation_id, created_at)
+    select ${name}, 1, ${on}::int, 7, i % 1000, timestamp '2026-02-11' + (i % 3) * interval '1 day'
+    from generate_series(1, 250001) as i`;
+  await write("something_else", account);
+  await write("reply_time", newAccount());
+  assert.equal(warnings, []);
+  await write("conversation_bot_handoff", account);
+  assert.is(warnings.length, 1);
+  assert.match(warnings[0] ?? "", /insert .* more than 250,000 events in one statement/);
+  await client.end();
+  assert.is(await cleanDays(account), "{(,2026-02-11),[2026-02-14,)}");
+  assert.equal(await rollups(account), []);
+  await sql`select rollup.repair(${account})`;
+  assert.ok((await rollups(account)).includes("2026-02-13 agent 7 bot_handoffs_count 1000 0 0"));
 });
 
 test("a role without any privilege on our schema, with a hostile search_path", async () => {
