@@ -1,8 +1,6 @@
-/**
- * The rules of the engine, each left out the way a careless change would, and the test that then fails. An edit
- * replaces every occurrence of a text in a file of sql/.
- */
-/** Per file of sql/: text and replacement. */
+/** The rules of the engine, each left out the way a careless change would, and the test that then fails. */
+
+/** Per file of sql/: texts, every occurrence of which is replaced. */
 type Edits = Record<string, [from: string, to: string][]>;
 
 export interface Mutation {
@@ -15,17 +13,7 @@ export interface Mutation {
   killedBy: [file: string, title: string];
 }
 
-const numberedDeltas: Edits = {
-  "track_events.sql": [["tg_op = 'DELETE'", "tg_op = 'DELETE', nextval('rollup.delta_ids')"]],
-  "events.sql": [
-    [
-      "rollup.seconds(sum(rollup.microseconds(e.value_in_business_hours))),\n    false",
-      "rollup.seconds(sum(rollup.microseconds(e.value_in_business_hours))),\n    false, null::bigint",
-    ],
-  ],
-};
-
-/** Adds a statement where a writer has just left or applied a delta of one event. */
+/** Has a writer do something more for every event that counts. */
 function writersAlso(statement: string): Edits {
   return {
     "track_events.sql": [
@@ -73,7 +61,7 @@ export const mutations: Mutation[] = [
         ["where rollup.try_lock_account(candidate.account_id)", ""],
       ],
     },
-    killedBy: ["concurrency/interleavings.test.ts", "rule: settings after the lock"],
+    killedBy: ["concurrency/interleavings.test.ts", "lock: several events"],
   },
   {
     rule: "the lock in a statement of its own",
@@ -157,7 +145,7 @@ export const mutations: Mutation[] = [
         ],
       ],
     },
-    killedBy: ["concurrency/interleavings.test.ts", "rule: settings after the lock"],
+    killedBy: ["concurrency/interleavings.test.ts", "lock: one event (rule"],
   },
   {
     rule: "settings read after the lock",
@@ -170,7 +158,7 @@ export const mutations: Mutation[] = [
         ],
       ],
     },
-    killedBy: ["concurrency/interleavings.test.ts", "the zone changes"],
+    killedBy: ["concurrency/interleavings.test.ts", "lock: one event of a conversation"],
   },
   {
     rule: "settings read after the lock",
@@ -187,7 +175,7 @@ export const mutations: Mutation[] = [
         ],
       ],
     },
-    killedBy: ["concurrency/interleavings.test.ts", "the zone changes"],
+    killedBy: ["concurrency/interleavings.test.ts", "lock: a delete"],
   },
   {
     rule: "rows of an old zone are cleared before the generation moves on",
@@ -203,7 +191,10 @@ export const mutations: Mutation[] = [
     rule: "no identity column: lastval() is the host's",
     change: "deltas are numbered",
     schema: "create sequence rollup.delta_ids; alter table rollup.deltas add column id bigint",
-    edits: numberedDeltas,
+    edits: {
+      "track_events.sql": [["tg_op = 'DELETE'", "tg_op = 'DELETE', nextval('rollup.delta_ids')"]],
+      "events.sql": [["), false\n", "), false, null::bigint\n"]],
+    },
     killedBy: ["engine/harmless.test.ts", "lastval() is the host's"],
   },
   {
@@ -471,7 +462,9 @@ export const mutations: Mutation[] = [
   {
     rule: "a rebuild adjusts later cells by difference",
     change: "it leaves them",
-    edits: { "backfill.sql": [["v_cells || v_later", "v_cells"]] },
+    edits: {
+      "backfill.sql": [["perform rollup.apply_previous_dates(p_account_id, v_later);", ""]],
+    },
     killedBy: ["engine/backfill.test.ts", "rule: later cells by difference"],
   },
   {
