@@ -48,8 +48,6 @@ create or replace function rollup.rebuild(
   out rows_written bigint, out events bigint, out claimed boolean
 )
 language plpgsql volatile
--- Below deadlock_timeout: if the host's table is locked by someone who waits for us, it is we who give up.
-set lock_timeout = '300ms'
 -- Bulk work whose size no cached plan can know.
 set plan_cache_mode = force_custom_plan
 set jit = off
@@ -161,7 +159,7 @@ language sql immutable parallel safe as $$
   select 1000000::bigint
 $$;
 comment on function rollup.piece_events() is
-  'How many raw events backfill rebuilds at once, about: for these it takes 200 MB of memory.';
+  'How many raw events backfill rebuilds, and verify compares, at once, about: a few hundred MB of memory.';
 
 create or replace function rollup.events_about(p_account_id int, p_from date, p_to date)
 returns table (created_at timestamp)
@@ -239,8 +237,7 @@ comment on function rollup.begin_rebuild(text, int, interval) is
 
 create or replace function rollup.claim_later(p_account_id int, p_from date, p_to date)
 returns void
-language plpgsql volatile
-set lock_timeout = '300ms' as $$
+language plpgsql volatile as $$
 begin
   begin
     perform rollup.enqueue_backfill(p_account_id, nullif(p_from, '-infinity'), nullif(p_to, 'infinity'));
@@ -257,7 +254,9 @@ comment on function rollup.claim_later(int, date, date) is
 
 create or replace function rollup.backfill(p_account_id int, p_from date default null, p_to date default null)
 returns bigint
-language plpgsql volatile as $$
+language plpgsql volatile
+-- As in lock_account: we have the host's table now, and who has locked one of ours may want it.
+set lock_timeout = '300ms' as $$
 declare
   v_from date := coalesce(p_from, '-infinity');
   v_to date := coalesce(p_to, 'infinity');
@@ -299,7 +298,8 @@ comment on function rollup.backfill(int, date, date) is
   'reporting_events_rollups written. Both are account-local dates, inclusive; NULL: from the first, through the last event on; both '
   'NULL: the whole history, and the trigger keeps days to come complete. Writers go on meanwhile. Large histories are better given '
   'to enqueue_backfill. Errors: RU002 no zone, RU003 reversed or infinite dates, RU004 not read committed, RU005 a second account in '
-  'one transaction, RU006 the account''s lock not granted within 10 s. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
+  'one transaction, RU006 the account''s lock not granted within 10 s (half a second if the transaction has used a table of the host), '
+  '55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
 
 create or replace function rollup.backfill_date(p_account_id int, p_date date)
 returns bigint

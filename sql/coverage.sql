@@ -17,13 +17,30 @@ comment on function rollup.try_lock_account(int) is
   'Takes the account''s lock until the end of the transaction, or returns false at once. Call it in a statement of its own: what '
   'follows must see what its last holder committed.';
 
+create or replace function rollup.holds_host_lock()
+returns boolean
+language sql volatile as $$
+  select exists (
+    select
+    from pg_locks as l
+    join pg_class as c on c.oid = l.relation
+    where l.pid = pg_backend_pid() and l.locktype = 'relation' and l.granted
+      and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+      and c.relpersistence <> 't'
+      and c.relnamespace::regnamespace::text <> all ('{pg_catalog,pg_toast,information_schema,rollup,rollup_worker}')
+  )
+$$;
+comment on function rollup.holds_host_lock() is
+  'Whether this transaction has locked a table that is neither ours nor the system''s, as every use of it does.';
+
 create or replace function rollup.lock_account(p_account_id int, p_patience interval default '10 s')
 returns void
 language plpgsql volatile
 -- Well below deadlock_timeout: if this wait is part of a deadlock it is we who give up, never the host.
 set lock_timeout = '300ms' as $$
 declare
-  v_deadline timestamptz := clock_timestamp() + p_patience;
+  -- Between two attempts we let go of what they have locked, but not of what came before: who has the account may wait for that.
+  v_deadline timestamptz := clock_timestamp() + case when rollup.holds_host_lock() then '0 s' else p_patience end;
   v_holders text;
 begin
   loop
@@ -51,8 +68,8 @@ begin
 end
 $$;
 comment on function rollup.lock_account(int, interval) is
-  'Waits for the account''s lock, and for the host''s table to be readable, for p_patience; then raises RU006 naming who holds it. While '
-  'somebody waits for it, writers leave deltas.';
+  'Waits for the account''s lock, and for the host''s table to be readable, for p_patience, or half a second in a transaction that has '
+  'used a table of the host; then raises RU006 naming who holds it. While somebody waits for it, writers leave deltas.';
 
 create or replace function rollup.writer_settings(p_account_id bigint)
 returns table (account_id int, generation bigint, timezone text, inline boolean)

@@ -56,7 +56,7 @@ language sql stable as $$
     select r.date, r.dimension_type, r.dimension_id, r.metric, r.count, r.sum_value, r.sum_value_business_hours
     from rollup.daily_rollups as r
     cross join setting as s
-    where r.account_id = p_account_id and s.clean @> r.date
+    where r.account_id = p_account_id and r.date between p_from and p_to and s.clean @> r.date
   ),
   pending as materialized (
     select array(
@@ -66,27 +66,31 @@ language sql stable as $$
       where d.account_id = p_account_id
     ) as deltas
   ),
-  kept_ledger as materialized (
-    select l.event_name, l.conversation_id, l.date, l.user_id, l.inbox_id, sum(l.count) as count
-    from (
-      select l.event_name, l.conversation_id, l.date, l.user_id, l.inbox_id, l.count
-      from rollup.ledger as l
-      where l.account_id = p_account_id
-        and (select rollup.is_applied(p_account_id, s.generation) from setting as s)
-      union all
-      select rollup.to_distinct_event(d.event_name), d.conversation_id, d.date, d.user_id, d.inbox_id, d.count
-      from pending as p cross join lateral unnest(p.deltas) as d
-      where d.conversation_id is not null
-    ) as l
-    group by 1, 2, 3, 4, 5
-    having sum(l.count) <> 0
-  ),
   expected_ledger as materialized (
     select
       rollup.to_distinct_event(e.event_name) as event_name, e.conversation_id, e.date, e.user_id, e.inbox_id, sum(e.count) as count
     from event as e
     where rollup.to_distinct_event(e.event_name) is not null and e.conversation_id is not null
     group by 1, 2, 3, 4, 5
+  ),
+  -- Of these days, and what was before of the conversations that they have.
+  kept_ledger as materialized (
+    select l.event_name, l.conversation_id, l.date, l.user_id, l.inbox_id, sum(l.count) as count
+    from (
+      select l.*
+      from rollup.ledger as l
+      where l.account_id = p_account_id and l.date between p_from and p_to
+      union all
+      select l.*
+      from rollup.ledger as l
+      where l.account_id = p_account_id and l.date < p_from
+        and (l.event_name, l.conversation_id) in (select e.event_name, e.conversation_id from expected_ledger as e)
+      union all
+      select o.*
+      from pending as p cross join lateral rollup.occurrences(p.deltas) as o
+    ) as l
+    group by 1, 2, 3, 4, 5
+    having sum(l.count) <> 0
   ),
   -- Outside the clean days a sequence of dates is what the ledger says, for nothing is claimed of it.
   expected_cell as (
@@ -108,9 +112,11 @@ language sql stable as $$
   kept_cell as (
     select c.event_name, c.dimension_type::text, c.dimension_id, c.date, c.previous_date, sum(c.count) as count
     from (
-      select p.* from rollup.previous_dates as p where p.account_id = p_account_id
+      select p.* from rollup.previous_dates as p where p.account_id = p_account_id and p.date between p_from and p_to
       union all
-      select x.* from pending as p cross join lateral rollup.previous_date_changes(p_account_id, array(select o from rollup.occurrences(p.deltas) as o)) as x
+      select x.*
+      from pending as p
+      cross join lateral rollup.previous_date_changes(p_account_id, array(select o from rollup.occurrences(p.deltas) as o)) as x
     ) as c
     cross join setting as s
     where s.clean @> c.date
@@ -145,7 +151,7 @@ language sql stable as $$
   order by 1, 2, 3, 4, 5
 $$;
 comment on function rollup.differences(int, date, date) is
-  'What verify returns, without its checks.';
+  'What verify returns for the days p_from to p_to, inclusive, without its checks.';
 
 create or replace function rollup.verify(p_account_id int, p_from date default null, p_to date default null)
 returns table (
@@ -159,13 +165,19 @@ set plan_cache_mode = force_custom_plan
 set jit = off
 set work_mem = '64MB'
 set hash_mem_multiplier = 8 as $$
+declare
+  v_piece record;
 begin
   perform rollup.require('verify', jsonb_build_object('p_account_id', p_account_id));
   perform rollup.require_finite('verify', p_from, p_to);
   perform rollup.require_ordered('verify', p_from, p_to);
   perform rollup.require_timezone(p_account_id);
-  return query
-    select d.* from rollup.differences(p_account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity')) as d;
+  for v_piece in
+    select c.from_date, c.to_date
+    from rollup.plan_chunks(p_account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity'), rollup.piece_events()) as c
+  loop
+    return query select d.* from rollup.differences(p_account_id, v_piece.from_date, v_piece.to_date) as d;
+  end loop;
 end
 $$;
 comment on function rollup.verify(int, date, date) is
@@ -182,6 +194,10 @@ declare
   v_rebuilt date[] := '{}';
 begin
   perform rollup.require('repair', jsonb_build_object('p_account_id', p_account_id));
+  perform rollup.require_finite('repair', p_from, p_to);
+  perform rollup.require_ordered('repair', p_from, p_to);
+  -- The account's lock comes before the first look at the events: see lock_account.
+  perform rollup.begin_rebuild('repair', p_account_id);
   if p_from is null and p_to is null and exists (
     select from rollup.dirty_marks as m where m.account_id = p_account_id and (m.date is null or not isfinite(m.date))
   ) then

@@ -633,12 +633,12 @@ export const mutations: Mutation[] = [
     edits: {
       "backfill.sql": [
         [
-          "-- Below deadlock_timeout: if the host's table is locked by someone who waits for us, it is we who give up.\nset lock_timeout = '300ms'",
+          "-- As in lock_account: we have the host's table now, and who has locked one of ours may want it.\nset lock_timeout = '300ms'",
           "",
         ],
       ],
     },
-    killedBy: ["concurrency/interleavings.test.ts", "who locks one of our tables"],
+    killedBy: ["concurrency/interleavings.test.ts", "who locks our"],
   },
   {
     rule: "the account's lock before any host table",
@@ -652,6 +652,22 @@ export const mutations: Mutation[] = [
       ],
     },
     killedBy: ["concurrency/interleavings.test.ts", "an open writer wants the host's table"],
+  },
+  {
+    rule: "the account's lock before any host table",
+    change: "verified before it is locked, by a repair",
+    edits: { "verify.sql": [["perform rollup.begin_rebuild('repair', p_account_id);", ""]] },
+    killedBy: ["concurrency/interleavings.test.ts", "while a repair waits"],
+  },
+  {
+    rule: "the account's lock before any host table",
+    change: "patience also where the transaction has used the host's table before",
+    edits: {
+      "coverage.sql": [
+        ["case when rollup.holds_host_lock() then '0 s' else p_patience end", "p_patience"],
+      ],
+    },
+    killedBy: ["concurrency/interleavings.test.ts", "which who waits for the account has read"],
   },
   {
     rule: "a lock_timeout, and retry",

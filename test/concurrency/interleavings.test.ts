@@ -248,17 +248,39 @@ test("an account's settings are locked: writers go on (rule: no foreign key)", a
   await assertExactEverywhere(account);
 });
 
-test("an open writer wants the host's table while a rebuild waits for its lock: the host is no deadlock's victim (rule)", async () => {
+for (const [function_, call] of [
+  ["a rebuild", "select rollup.backfill(%)"],
+  ["a repair", "select rollup.repair(%)"],
+] as const) {
+  test(`an open writer wants the host's table while ${function_} waits for its lock: the host is no deadlock's victim (rule)`, async () => {
+    const account = await accountIn("UTC");
+    await sql`insert into rollup.dirty_marks values (${account}, '2026-02-11', now(), 'test')`;
+    await withSessions(["read committed"], async (host) => {
+      await host.run(event(account));
+      await besideRebuild(call.replace("%", String(account)), async (ended) => {
+        await waiting(sql, "rebuild", "advisory");
+        await pause(1200);
+        await host.run("set local lock_timeout = '30s'");
+        await host.run("lock table public.reporting_events in access exclusive mode");
+        await host.run("commit");
+        assert.is(await ended, "00000");
+      });
+    });
+    await assertExactEverywhere(account);
+  });
+}
+
+test("an open writer wants the host's table, which who waits for the account has read before: the host is no deadlock's victim (rule)", async () => {
   const account = await accountIn("UTC");
   await withSessions(["read committed"], async (host) => {
     await host.run(event(account));
-    await besideRebuild(`select rollup.backfill(${account})`, async (ended) => {
+    const reader = `do $$ begin perform from public.reporting_events; perform rollup.backfill(${account}); end $$`;
+    await besideRebuild(reader, async (ended) => {
       await waiting(sql, "rebuild", "advisory");
-      await pause(1200);
       await host.run("set local lock_timeout = '30s'");
       await host.run("lock table public.reporting_events in access exclusive mode");
       await host.run("commit");
-      assert.is(await ended, "00000");
+      assert.is(await ended, "RU006");
     });
   });
   await assertExactEverywhere(account);
@@ -280,19 +302,25 @@ test("who has the host's table waits for the account's lock of a rebuild: is no 
   await assertExactEverywhere(account);
 });
 
-test("who locks one of our tables wants the host's too: is no deadlock's victim of a rebuild (rule)", async () => {
-  const account = await accountIn("UTC");
-  await withSessions(["read committed"], async (host) => {
-    await host.run("lock table rollup.ledger in access exclusive mode");
-    await besideRebuild(`select rollup.backfill_date(${account}, '2026-02-11')`, async (ended) => {
-      // It gives up after 300 ms, seen or not.
-      await Promise.race([waiting(sql, "rebuild", "relation"), ended]);
-      await host.run("set local lock_timeout = '30s'");
-      await host.run("lock table public.reporting_events in access exclusive mode");
-      assert.is(await ended, "55P03");
+for (const [table, call] of [
+  ["ledger", "backfill_date(%, '2026-02-11')"],
+  ["dirty_marks", "backfill(%)"],
+] as const) {
+  test(`who locks our ${table} wants the host's table too: is no deadlock's victim of a rebuild (rule)`, async () => {
+    const account = await accountIn("UTC");
+    await withSessions(["read committed"], async (host) => {
+      await host.run(`lock table rollup.${table} in access exclusive mode`);
+      const rebuild = `select rollup.${call.replace("%", String(account))}`;
+      await besideRebuild(rebuild, async (ended) => {
+        // It gives up after 300 ms, seen or not.
+        await Promise.race([waiting(sql, "rebuild", "relation"), ended]);
+        await host.run("set local lock_timeout = '30s'");
+        await host.run("lock table public.reporting_events in access exclusive mode");
+        assert.is(await ended, "55P03");
+      });
     });
+    await assertExactEverywhere(account);
   });
-  await assertExactEverywhere(account);
-});
+}
 
 test.run();

@@ -207,7 +207,7 @@ test("days are rebuilt in any order and size", async () => {
   await assertExactEverywhere(account);
 });
 
-test("a history too large for one piece", async () => {
+test("a history too large to be rebuilt or verified in one piece", async () => {
   const { sql: scratch, drop } = await createDatabase();
   const pieces = (events: number) =>
     scratch.unsafe(
@@ -229,6 +229,24 @@ test("a history too large for one piece", async () => {
     await assertExactEverywhere(1, scratch);
   }
   assert.equal(new Set(rows).size, 1);
+
+  await pieces(30);
+  await scratch`select rollup.set_write_mode(1, 'append')`;
+  await scratch`delete from public.reporting_events where id % 5 = 0`;
+  await scratch`update public.reporting_events set conversation_id = 3 where id % 7 = 1`;
+  assert.ok((await pending(1, scratch)) > 0);
+  await assertExactEverywhere(1, scratch);
+  await scratch`update rollup.reporting_events_rollups set sum_value = 0 where date = '2026-01-10' and metric = 'resolution_time'`;
+  await scratch`delete from rollup.ledger where date = '2026-01-20'`;
+  await scratch`update rollup.previous_dates set count = count + 1 where date = '2026-02-05'`;
+  const damaged = async () => [
+    ...(await scratch`
+      select distinct structure, date from rollup.verify(1)
+      where (structure, date) in (('rollup', '2026-01-10'), ('ledger', '2026-01-20'), ('previous_date', '2026-02-05'))`),
+  ];
+  assert.is((await damaged()).length, 3);
+  await scratch`select rollup.repair(1)`;
+  await assertExactEverywhere(1, scratch);
   await drop();
 });
 
