@@ -161,7 +161,7 @@ begin
       (account_id, event_name, dimension_type, dimension_id, date, previous_date, count)
     select p_account_id, c.event_name, c.dimension_type, c.dimension_id, c.date, c.previous_date, c.count
     from unnest(p_changes) as c
-    order by c.date
+    order by c.event_name, c.dimension_type, c.dimension_id, c.date, c.previous_date
     on conflict (account_id, event_name, dimension_type, dimension_id, date, previous_date)
     do update set count = p.count + excluded.count
     returning p.count
@@ -241,7 +241,7 @@ begin
       p_account_id, c.date, c.dimension_type, c.dimension_id, c.metric,
       c.count, trim_scale(c.sum_value), trim_scale(c.sum_value_business_hours), now()
     from rollup.rollup_changes(p_account_id, p_deltas, v_cells) as c
-    order by c.date
+    order by c.dimension_type, c.metric, c.date, c.dimension_id
     on conflict (account_id, dimension_type, metric, date, dimension_id)
     do update set
       count = r.count + excluded.count,

@@ -123,7 +123,10 @@ begin
     where c.date between p_from and p_to
   );
   delete from rollup.previous_dates as p where p.account_id = p_account_id and p.date between p_from and p_to;
-  insert into rollup.previous_dates select c.* from unnest(v_cells) as c order by c.date;
+  insert into rollup.previous_dates
+  select c.*
+  from unnest(v_cells) as c
+  order by c.event_name, c.dimension_type, c.dimension_id, c.date, c.previous_date;
   perform rollup.apply_previous_dates(p_account_id, v_later);
 
   delete from rollup.reporting_events_rollups as r
@@ -138,7 +141,8 @@ begin
     p_account_id, c.date, c.dimension_type, c.dimension_id, c.metric,
     c.count, trim_scale(c.sum_value), trim_scale(c.sum_value_business_hours), now()
   from rollup.rollup_changes(p_account_id, v_deltas, v_cells) as c
-  order by c.date;
+  -- As the index has them, for reads to find a series on few pages.
+  order by c.dimension_type, c.metric, c.date, c.dimension_id;
   get diagnostics rows_written = row_count;
 
   events := (select coalesce(sum(d.count), 0) from unnest(v_deltas) as d);
