@@ -163,9 +163,9 @@ language sql immutable parallel safe as $$
   select 1000000::bigint
 $$;
 comment on function rollup.piece_events() is
-  'How many raw events backfill rebuilds, and verify compares, at once, about: a few hundred MB of memory.';
+  'About how many raw events backfill and verify take at once: for these they need a few hundred MB of memory.';
 
-create or replace function rollup.events_about(p_account_id int, p_from date, p_to date)
+create or replace function rollup.events_of_utc_days(p_account_id int, p_from date, p_to date)
 returns table (created_at timestamp)
 language sql stable parallel safe as $$
   select e.created_at
@@ -175,8 +175,8 @@ language sql stable parallel safe as $$
     and e.created_at >= rollup.utc_bound(p_from, 0)
     and e.created_at < rollup.utc_bound(p_to, 1)
 $$;
-comment on function rollup.events_about(int, date, date) is
-  'The raw events of an account on the UTC days p_from to p_to: for deciding how much to rebuild at once, about those of its own days.';
+comment on function rollup.events_of_utc_days(int, date, date) is
+  'The raw events of an account on the UTC days p_from to p_to, which are near enough to its own for deciding how many to take at once.';
 
 create or replace function rollup.plan_chunks(p_account_id int, p_from date, p_to date, p_max_events bigint)
 returns table (chunk int, from_date date, to_date date, events bigint)
@@ -186,29 +186,46 @@ set enable_sort = off
 set max_parallel_workers_per_gather = 0 as $$
   with day as (
     select e.created_at::date as date, count(*) as events
-    from rollup.events_about(p_account_id, p_from, p_to) as e
+    from rollup.events_of_utc_days(p_account_id, p_from, p_to) as e
     group by 1
   ),
-  -- A day begins a new chunk when it would overfill the one that began where the running sum last passed a multiple.
+  -- A day belongs to the chunk in which the running sum before it falls.
   placed as (
-    select d.date, d.events, (sum(d.events) over (order by d.date) - d.events) / p_max_events as bucket
+    select d.date, d.events, floor((sum(d.events) over (order by d.date) - d.events) / p_max_events) as chunk
     from day as d
   ),
-  piece as (
-    select floor(p.bucket) as bucket, min(p.date) as from_date, sum(p.events)::bigint as events
+  filled as (
+    select p.chunk, min(p.date) as from_date, sum(p.events)::bigint as events
     from placed as p
     group by 1
   )
   select
-    row_number() over (order by p.from_date)::int,
-    case when row_number() over (order by p.from_date) = 1 then p_from else p.from_date end,
-    coalesce(lead(p.from_date) over (order by p.from_date) - 1, p_to),
-    p.events
-  from (select * from piece union all select 0, p_from, 0 where not exists (select from piece)) as p
+    row_number() over (order by f.from_date)::int,
+    case when row_number() over (order by f.from_date) = 1 then p_from else f.from_date end,
+    coalesce(lead(f.from_date) over (order by f.from_date) - 1, p_to),
+    f.events
+  from (select * from filled union all select 0, p_from, 0 where not exists (select from filled)) as f
   order by 1
 $$;
 comment on function rollup.plan_chunks(int, date, date, bigint) is
-  'Cuts the days p_from to p_to into chunks of about p_max_events raw events, never less than a day; together they are the whole range.';
+  'Cuts the days p_from to p_to into chunks that together are the whole range. A chunk has at most p_max_events raw events and those of '
+  'its last day.';
+
+create or replace function rollup.pieces(p_account_id int, p_from date, p_to date)
+returns table (from_date date, to_date date)
+language plpgsql stable as $$
+begin
+  -- Seeing that there is nothing to cut is faster than looking where.
+  if exists (select from rollup.events_of_utc_days(p_account_id, p_from, p_to) offset rollup.piece_events()) then
+    return query
+      select c.from_date, c.to_date from rollup.plan_chunks(p_account_id, p_from, p_to, rollup.piece_events()) as c;
+  else
+    return query select p_from, p_to;
+  end if;
+end
+$$;
+comment on function rollup.pieces(int, date, date) is
+  'The days p_from to p_to in pieces that fit into memory: see piece_events.';
 
 create or replace function rollup.begin_rebuild(p_function text, p_account_id int, p_patience interval default '10 s')
 returns bigint
@@ -246,7 +263,7 @@ begin
   begin
     perform rollup.enqueue_backfill(p_account_id, nullif(p_from, '-infinity'), nullif(p_to, 'infinity'));
   exception when lock_not_available then
-    -- Somebody is changing the account's zone, and with that queues a backfill himself.
+    -- By the lock_timeout of backfill. Somebody is changing the account's zone, and with that queues a backfill himself.
     null;
   end;
   raise notice 'account %: rebuilt, but transactions older than its time zone are still under way', p_account_id
@@ -259,14 +276,14 @@ comment on function rollup.claim_later(int, date, date) is
 create or replace function rollup.backfill(p_account_id int, p_from date default null, p_to date default null)
 returns bigint
 language plpgsql volatile
--- As in lock_account: we have the host's table now, and who has locked one of ours may want it.
+-- Once we hold the host's table, whoever has locked one of ours may be waiting for it, and must not be the deadlock's victim: see
+-- lock_account.
 set lock_timeout = '300ms' as $$
 declare
   v_from date := coalesce(p_from, '-infinity');
   v_to date := coalesce(p_to, 'infinity');
-  v_whole boolean;
   v_generation bigint;
-  v_chunk record;
+  v_piece record;
   v_rebuilt record;
   v_rows bigint := 0;
   v_claimed boolean := true;
@@ -278,14 +295,9 @@ begin
   if v_from = '-infinity' and v_to = 'infinity' then
     perform rollup.forget_account_marks(p_account_id);
   end if;
-  -- Seeing that a history need not be cut is faster than looking where.
-  v_whole := not exists (select from rollup.events_about(p_account_id, v_from, v_to) offset rollup.piece_events());
-  for v_chunk in
-    select c.from_date, c.to_date from rollup.plan_chunks(p_account_id, v_from, v_to, rollup.piece_events()) as c where not v_whole
-    union all
-    select v_from, v_to where v_whole
+  for v_piece in select * from rollup.pieces(p_account_id, v_from, v_to)
   loop
-    v_rebuilt := rollup.rebuild(p_account_id, v_chunk.from_date, v_chunk.to_date);
+    v_rebuilt := rollup.rebuild(p_account_id, v_piece.from_date, v_piece.to_date);
     v_rows := v_rows + v_rebuilt.rows_written;
     v_claimed := v_claimed and v_rebuilt.claimed;
   end loop;

@@ -116,6 +116,7 @@ comment on function rollup.chunk_events() is
 create or replace function rollup.plan_backfill(p_run_id bigint)
 returns rollup.backfill_runs
 language plpgsql volatile
+-- See rollup.backfill.
 set lock_timeout = '300ms' as $$
 declare
   v_run rollup.backfill_runs;
@@ -230,6 +231,7 @@ comment on function rollup.add_chunk_job(rollup.backfill_chunks, interval) is 'Q
 create or replace function rollup.backfill_chunk(p_account_id int, p_run_id bigint, p_chunk int)
 returns text
 language plpgsql volatile
+-- See rollup.backfill.
 set lock_timeout = '300ms' as $$
 declare
   v_chunk rollup.backfill_chunks;

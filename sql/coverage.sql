@@ -23,15 +23,20 @@ language sql volatile as $$
   select exists (
     select
     from pg_locks as l
-    join pg_class as c on c.oid = l.relation
-    where l.pid = pg_backend_pid() and l.locktype = 'relation' and l.granted
+    left join pg_class as c on c.oid = l.relation
+    where l.pid = pg_backend_pid() and l.granted
       and l.database = (select d.oid from pg_database as d where d.datname = current_database())
-      and c.relpersistence <> 't'
-      and c.relnamespace::regnamespace::text <> all ('{pg_catalog,pg_toast,information_schema,rollup,rollup_worker}')
+      and case l.locktype
+        when 'relation' then
+          c.relpersistence <> 't'
+          and c.relnamespace::regnamespace::text <> all ('{pg_catalog,pg_toast,information_schema,rollup,rollup_worker}')
+        when 'advisory' then l.objsubid <> 2 or l.classid <> rollup.lock_class()::oid
+      end
   )
 $$;
 comment on function rollup.holds_host_lock() is
-  'Whether this transaction has locked a table that is neither ours nor the system''s, as every use of it does.';
+  'Whether this session has an advisory lock that is not ours, or has locked a table that is neither ours nor the system''s, as every '
+  'use of one does.';
 
 create or replace function rollup.lock_account(p_account_id int, p_patience interval default '10 s')
 returns void
@@ -39,7 +44,8 @@ language plpgsql volatile
 -- Well below deadlock_timeout: if this wait is part of a deadlock it is we who give up, never the host.
 set lock_timeout = '300ms' as $$
 declare
-  -- Between two attempts we let go of what they have locked, but not of what came before: who has the account may wait for that.
+  -- A failed attempt gives back what it has locked, but not what the transaction had before: the holder of the account's lock may
+  -- be waiting for that, so then there is one attempt only.
   v_deadline timestamptz := clock_timestamp() + case when rollup.holds_host_lock() then '0 s' else p_patience end;
   v_holders text;
 begin
@@ -169,14 +175,16 @@ begin
       update rollup.account_coverage as c set barrier_passed = true where c.account_id = p_account_id;
       return true;
     end if;
-    exit when v_coverage.barrier is null;
+    exit when v_coverage.barrier is null or current_setting('rollup.awaited', true) = 'x';
     perform pg_sleep(0.05);
   end loop;
+  perform set_config('rollup.awaited', 'x', true);
   return false;
 end
 $$;
 comment on function rollup.await_old_writers(int) is
-  'Under the account''s lock: waits up to a second for transactions older than the barrier; whether what follows may claim days.';
+  'Under the account''s lock: waits for transactions older than the barrier, up to a second in a transaction; whether what follows may '
+  'claim days.';
 
 create or replace function rollup.adopt_generation(p_account_id int)
 returns rollup.account_settings

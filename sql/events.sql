@@ -59,7 +59,7 @@ language sql stable parallel safe as $$
       -- A local day lies within a day of the same UTC date; the bucket decides.
       and (p_from = '-infinity' or e.created_at >= rollup.utc_bound(p_from, -1))
       and (p_to = 'infinity' or e.created_at <= rollup.utc_bound(p_to, 2))
-    -- Not to be pulled up: each use of the day would find it again.
+    -- Not to be pulled up, or every use of the day would compute it anew.
     offset 0
   ) as d
   -- As a case, since the planner takes a range of an expression for one row in two hundred.
@@ -89,7 +89,8 @@ language sql stable parallel safe as $$
   ) as g
 $$;
 comment on function rollup.event_deltas(int, bigint, text, date, date) is
-  'The deltas of all raw events of an account''s days p_from to p_to (inclusive, infinite: open), conversations apart.';
+  'The deltas of all raw events of an account''s days p_from to p_to (inclusive, infinite: open), conversations apart. They are right as a '
+  'whole, for rollup.totals, and not one by one.';
 
 create or replace function rollup.event_occurrences(p_account_id int, p_timezone text, p_from date, p_to date)
 returns setof rollup.ledger

@@ -1,6 +1,11 @@
 -- Comparing what is kept with a recomputation from the raw events.
 
-create or replace function rollup.differences(p_account_id int, p_from date, p_to date)
+-- As of 0.1.0.
+drop function if exists rollup.differences(int, date, date);
+
+create or replace function rollup.differences(
+  p_account_id int, p_from date, p_to date, p_pending rollup.deltas[], p_pending_cells rollup.previous_dates[]
+)
 returns table (
   structure text, date date, dimension_type text, dimension_id bigint, metric text,
   expected_count bigint, actual_count bigint,
@@ -10,7 +15,7 @@ returns table (
 language sql stable as $$
   with setting as materialized (
     select
-      s.generation, s.reporting_timezone,
+      s.reporting_timezone,
       rollup.clean_days(s.account_id) * datemultirange(rollup.days(p_from, p_to)) as clean
     from rollup.account_settings as s
     where s.account_id = p_account_id
@@ -52,25 +57,34 @@ language sql stable as $$
     where e.conversation_id is not null
     group by 1, 2, 3, 4
   ),
-  actual_rollup as (
-    select r.date, r.dimension_type, r.dimension_id, r.metric, r.count, r.sum_value, r.sum_value_business_hours
-    from rollup.daily_rollups as r
-    cross join setting as s
-    where r.account_id = p_account_id and r.date between p_from and p_to and s.clean @> r.date
-  ),
   pending as materialized (
-    select array(
-      select d
-      from rollup.deltas as d
-      join setting as s on s.generation = d.generation
-      where d.account_id = p_account_id
-    ) as deltas
+    select
+      array(select d from unnest(p_pending) as d where d.date between p_from and p_to) as deltas,
+      array(select c from unnest(p_pending_cells) as c where c.date between p_from and p_to) as cells
+  ),
+  -- Not daily_rollups, which hides what has come to less than nothing.
+  actual_rollup as (
+    select
+      r.date, r.dimension_type, r.dimension_id, r.metric, sum(r.count)::bigint as count,
+      sum(r.sum_value) as sum_value, sum(r.sum_value_business_hours) as sum_value_business_hours
+    from (
+      select r.date, r.dimension_type, r.dimension_id, r.metric, r.count, r.sum_value, r.sum_value_business_hours
+      from rollup.reporting_events_rollups as r
+      where r.account_id = p_account_id and r.date between p_from and p_to
+      union all
+      select c.date, c.dimension_type, c.dimension_id, c.metric, c.count, c.sum_value, c.sum_value_business_hours
+      from pending as p cross join lateral rollup.rollup_changes(p_account_id, p.deltas, p.cells) as c
+    ) as r
+    cross join setting as s
+    where s.clean @> r.date
+    group by 1, 2, 3, 4
+    having sum(r.count) <> 0 or sum(r.sum_value) <> 0 or sum(r.sum_value_business_hours) <> 0
   ),
   expected_ledger as materialized (
     select
       rollup.to_distinct_event(e.event_name) as event_name, e.conversation_id, e.date, e.user_id, e.inbox_id, sum(e.count) as count
     from event as e
-    where rollup.to_distinct_event(e.event_name) is not null and e.conversation_id is not null
+    where e.conversation_id is not null
     group by 1, 2, 3, 4, 5
   ),
   -- Of these days, and what was before of the conversations that they have.
@@ -86,8 +100,7 @@ language sql stable as $$
       where l.account_id = p_account_id and l.date < p_from
         and (l.event_name, l.conversation_id) in (select e.event_name, e.conversation_id from expected_ledger as e)
       union all
-      select o.*
-      from pending as p cross join lateral rollup.occurrences(p.deltas) as o
+      select o.* from rollup.occurrences(p_pending) as o
     ) as l
     group by 1, 2, 3, 4, 5
     having sum(l.count) <> 0
@@ -114,9 +127,7 @@ language sql stable as $$
     from (
       select p.* from rollup.previous_dates as p where p.account_id = p_account_id and p.date between p_from and p_to
       union all
-      select x.*
-      from pending as p
-      cross join lateral rollup.previous_date_changes(p_account_id, array(select o from rollup.occurrences(p.deltas) as o)) as x
+      select c.* from pending as p cross join lateral unnest(p.cells) as c
     ) as c
     cross join setting as s
     where s.clean @> c.date
@@ -150,8 +161,9 @@ language sql stable as $$
   where e.count is distinct from a.count
   order by 1, 2, 3, 4, 5
 $$;
-comment on function rollup.differences(int, date, date) is
-  'What verify returns for the days p_from to p_to, inclusive, without its checks.';
+comment on function rollup.differences is
+  'What verify returns for the days p_from to p_to, inclusive. p_pending, p_pending_cells: all pending deltas of the account, and how they '
+  'change its previous dates.';
 
 create or replace function rollup.verify(p_account_id int, p_from date default null, p_to date default null)
 returns table (
@@ -163,20 +175,32 @@ returns table (
 language plpgsql stable
 set plan_cache_mode = force_custom_plan
 set jit = off
+set enable_sort = off
+set max_parallel_workers_per_gather = 0
 set work_mem = '64MB'
 set hash_mem_multiplier = 8 as $$
 declare
+  v_pending rollup.deltas[];
+  v_pending_cells rollup.previous_dates[];
   v_piece record;
 begin
   perform rollup.require('verify', jsonb_build_object('p_account_id', p_account_id));
   perform rollup.require_finite('verify', p_from, p_to);
   perform rollup.require_ordered('verify', p_from, p_to);
   perform rollup.require_timezone(p_account_id);
-  for v_piece in
-    select c.from_date, c.to_date
-    from rollup.plan_chunks(p_account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity'), rollup.piece_events()) as c
+  v_pending := array(
+    select d
+    from rollup.deltas as d
+    join rollup.account_settings as s on s.account_id = d.account_id and s.generation = d.generation
+    where d.account_id = p_account_id
+  );
+  v_pending_cells := array(
+    select c
+    from rollup.previous_date_changes(p_account_id, array(select o from rollup.occurrences(v_pending) as o)) as c
+  );
+  for v_piece in select * from rollup.pieces(p_account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity'))
   loop
-    return query select d.* from rollup.differences(p_account_id, v_piece.from_date, v_piece.to_date) as d;
+    return query select d.* from rollup.differences(p_account_id, v_piece.from_date, v_piece.to_date, v_pending, v_pending_cells) as d;
   end loop;
 end
 $$;
@@ -188,7 +212,9 @@ comment on function rollup.verify(int, date, date) is
 
 create or replace function rollup.repair(p_account_id int, p_from date default null, p_to date default null)
 returns setof date
-language plpgsql volatile as $$
+language plpgsql volatile
+-- See rollup.backfill.
+set lock_timeout = '300ms' as $$
 declare
   v_dates date[];
   v_rebuilt date[] := '{}';
@@ -224,8 +250,12 @@ begin
       order by 1
     );
     exit when v_dates = '{}';
-    perform rollup.backfill(p_account_id, lower(r.days), upper(r.days) - 1)
-    from unnest((select range_agg(daterange(d, d, '[]')) from unnest(v_dates) as d)) as r (days);
+    if '{-infinity,infinity}' && v_dates then
+      perform rollup.backfill(p_account_id);
+    else
+      perform rollup.backfill(p_account_id, lower(r.days), upper(r.days) - 1)
+      from unnest((select range_agg(daterange(d, d, '[]')) from unnest(v_dates) as d)) as r (days);
+    end if;
     v_rebuilt := v_rebuilt || v_dates;
   end loop;
   return query select distinct d from unnest(v_rebuilt) as d order by 1;
@@ -233,8 +263,8 @@ end
 $$;
 comment on function rollup.repair(int, date, date) is
   'Rebuilds the days of an account that differ from the raw events or are dirty, in one transaction, and returns them; all days if the '
-  'account as a whole is dirty and no range is given. '
-  'Errors as in rollup.verify and rollup.backfill. Example: select rollup.repair(1);';
+  'account as a whole is dirty and no range is given. Writers leave deltas meanwhile. Errors as in rollup.backfill, whether or not '
+  'something differs. Example: select rollup.repair(1);';
 
 create or replace function rollup.record_verification(p_account_id int, p_differences bigint)
 returns void

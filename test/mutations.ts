@@ -633,8 +633,8 @@ export const mutations: Mutation[] = [
     edits: {
       "backfill.sql": [
         [
-          "-- As in lock_account: we have the host's table now, and who has locked one of ours may want it.\nset lock_timeout = '300ms'",
-          "",
+          "and must not be the deadlock's victim: see\n-- lock_account.\nset lock_timeout = '300ms'",
+          "\n",
         ],
       ],
     },
@@ -654,6 +654,38 @@ export const mutations: Mutation[] = [
     killedBy: ["concurrency/interleavings.test.ts", "an open writer wants the host's table"],
   },
   {
+    rule: "never the host as a deadlock's victim",
+    change: "no lock_timeout in a repair",
+    edits: {
+      "verify.sql": [["-- See rollup.backfill.\nset lock_timeout = '300ms'", ""]],
+    },
+    killedBy: ["concurrency/interleavings.test.ts", "victim of repair"],
+  },
+  {
+    rule: "never the host as a deadlock's victim",
+    change: "patience also where the transaction has an advisory lock of the host",
+    edits: {
+      "coverage.sql": [
+        ["then l.objsubid <> 2 or l.classid <> rollup.lock_class()::oid", "then false"],
+      ],
+    },
+    killedBy: ["concurrency/interleavings.test.ts", "wants the advisory lock"],
+  },
+  {
+    rule: "the host's statement costs little more",
+    change: "any number of events is applied inline",
+    edits: {
+      "track_events.sql": [[" and not exists (select from events offset 10000)", ""]],
+    },
+    killedBy: ["engine/harmless.test.ts", "leaves deltas rather than"],
+  },
+  {
+    rule: "harmless whatever the settings",
+    change: "several rows for one variable",
+    edits: { "track_events.sql": [["    limit 1;\n", "    ;\n"]] },
+    killedBy: ["engine/harmless.test.ts", "makes none of ours"],
+  },
+  {
     rule: "the account's lock before any host table",
     change: "verified before it is locked, by a repair",
     edits: { "verify.sql": [["perform rollup.begin_rebuild('repair', p_account_id);", ""]] },
@@ -667,7 +699,7 @@ export const mutations: Mutation[] = [
         ["case when rollup.holds_host_lock() then '0 s' else p_patience end", "p_patience"],
       ],
     },
-    killedBy: ["concurrency/interleavings.test.ts", "which who waits for the account has read"],
+    killedBy: ["concurrency/interleavings.test.ts", "that who waits for the account has"],
   },
   {
     rule: "a lock_timeout, and retry",

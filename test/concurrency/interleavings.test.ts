@@ -270,21 +270,26 @@ for (const [function_, call] of [
   });
 }
 
-test("an open writer wants the host's table, which who waits for the account has read before: the host is no deadlock's victim (rule)", async () => {
-  const account = await accountIn("UTC");
-  await withSessions(["read committed"], async (host) => {
-    await host.run(event(account));
-    const reader = `do $$ begin perform from public.reporting_events; perform rollup.backfill(${account}); end $$`;
-    await besideRebuild(reader, async (ended) => {
-      await waiting(sql, "rebuild", "advisory");
-      await host.run("set local lock_timeout = '30s'");
-      await host.run("lock table public.reporting_events in access exclusive mode");
-      await host.run("commit");
-      assert.is(await ended, "RU006");
+for (const [what, first, wanted] of [
+  ["table", "perform from public.reporting_events", "lock table public.reporting_events"],
+  ["advisory lock", "perform pg_advisory_xact_lock(42)", "select pg_advisory_xact_lock(42)"],
+] as const) {
+  test(`an open writer wants the ${what} that who waits for the account has: the host is no deadlock's victim (rule)`, async () => {
+    const account = await accountIn("UTC");
+    await withSessions(["read committed"], async (host) => {
+      await host.run(event(account));
+      const call = `do $$ begin ${first}; perform rollup.backfill(${account}); end $$`;
+      await besideRebuild(call, async (ended) => {
+        await waiting(sql, "rebuild", "advisory");
+        await host.run("set local lock_timeout = '30s'");
+        await host.run(wanted);
+        await host.run("commit");
+        assert.is(await ended, "RU006");
+      });
     });
+    await assertExactEverywhere(account);
   });
-  await assertExactEverywhere(account);
-});
+}
 
 test("who has the host's table waits for the account's lock of a rebuild: is no deadlock's victim (rule)", async () => {
   const account = await accountIn("UTC");
@@ -305,8 +310,9 @@ test("who has the host's table waits for the account's lock of a rebuild: is no 
 for (const [table, call] of [
   ["ledger", "backfill_date(%, '2026-02-11')"],
   ["dirty_marks", "backfill(%)"],
+  ["ledger", "repair(%)"],
 ] as const) {
-  test(`who locks our ${table} wants the host's table too: is no deadlock's victim of a rebuild (rule)`, async () => {
+  test(`who locks our ${table} wants the host's table too: is no deadlock's victim of ${call} (rule)`, async () => {
     const account = await accountIn("UTC");
     await withSessions(["read committed"], async (host) => {
       await host.run(`lock table rollup.${table} in access exclusive mode`);

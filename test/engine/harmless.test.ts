@@ -273,6 +273,32 @@ test("a statement of more events than fit into memory marks their days, one as l
   assert.ok((await rollups(account)).includes("2026-02-13 agent 7 bot_handoffs_count 1000 0 0"));
 });
 
+test("plpgsql told to make errors of many rows makes none of ours", async () => {
+  const account = await accountIn("UTC");
+  const { client, warnings } = listening();
+  await client`set plpgsql.extra_errors = 'all'`;
+  await insert(client, account, handoff, { ...handoff, conversation_id: 2 });
+  await client`delete from public.reporting_events where account_id = ${account}`;
+  assert.equal(warnings, []);
+  await client.end();
+  await assertExactEverywhere(account);
+});
+
+test("a statement of many events leaves deltas rather than let the host wait until they are applied", async () => {
+  const account = await accountIn("UTC");
+  const write = (rows: number) => sql`
+    insert into public.reporting_events (name, value, account_id, user_id, conversation_id, created_at)
+    select 'conversation_bot_handoff', 1, ${account}::int, 7, i % 100, '2026-02-11' from generate_series(1, ${rows}::int) as i`;
+  await write(10_000);
+  assert.is(await pending(account), 0);
+  await write(10_001);
+  assert.ok((await pending(account)) > 0);
+  await assertExactEverywhere(account);
+  await sql`select rollup.fold(${account})`;
+  assert.is(await pending(account), 0);
+  await assertExactEverywhere(account);
+});
+
 test("a role without any privilege on our schema, with a hostile search_path", async () => {
   const account = await accountIn("America/Havana");
   const name = `host_${account}`;

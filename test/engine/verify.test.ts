@@ -171,6 +171,29 @@ test("an event that no trigger saw, in words and numbers", async () => {
   assert.equal(await repair(account), ["2026-02-11"]);
 });
 
+test("an event that no trigger saw, deleted: its total is below 0, which reads would add", async () => {
+  const account = await filled();
+  await untracked((behind) =>
+    insert(behind, account, { name: "reply_time", value: 4, created_at: "2026-02-11 13:00:00" }),
+  );
+  await sql`delete from public.reporting_events where account_id = ${account} and name = 'reply_time'`;
+  const [found, ...rest] = await verify(account);
+  assert.equal(rest, []);
+  assert.is(found?.expected_count, null);
+  assert.is(found?.actual_count, "-1");
+  assert.equal(await repair(account), ["2026-02-11"]);
+  await assertExactEverywhere(account);
+});
+
+test("a difference on a day without end is repaired", async () => {
+  const account = await filled();
+  await insert(sql, account, { user_id: 7, created_at: "infinity" });
+  await sql`update rollup.reporting_events_rollups set count = 5 where account_id = ${account} and date = 'infinity'`;
+  assert.equal([...new Set((await verify(account)).map(({ date }) => date))], ["infinity"]);
+  assert.equal(await repair(account), ["infinity"]);
+  assert.equal(await verify(account), []);
+});
+
 test("verify looks at the days asked for, and at clean days only", async () => {
   const account = await filled();
   await sql`update rollup.reporting_events_rollups set count = count + 1 where account_id = ${account}`;
