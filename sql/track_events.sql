@@ -58,7 +58,7 @@ begin
       -- A plan for how many rows there are.
       perform set_config('plan_cache_mode', 'force_custom_plan', true);
       v_accounts := array(select distinct e.account_id from events as e where e.name = any (rollup.event_names()));
-      -- To apply so many is for fold(), not for the host to wait for: appending takes a third of the time.
+      -- To apply so many is for fold(), not for the host to wait for: appending takes half the time and less.
       if v_event.lockable and v_event.budget > 0 and not exists (select from events offset 10000) then
         v_locked := array(
           select candidate.account_id
