@@ -211,6 +211,8 @@ test("100,000 events in one statement", async () => {
     select (array['conversation_resolved', 'first_response', 'reply_time', 'conversation_bot_handoff', 'conversation_opened'])[i % 5 + 1],
       i / 7.0, i / 11.0, ${account}, i % 20, i % 5, i % 3000, timestamp '2025-01-01' + i * interval '5 minutes'
     from generate_series(1, 100000) as i`;
+  await assertTotalsExactEverywhere(account);
+  await sql`select rollup.fold(${account})`;
   const [total] = await sql`
     select sum(count) as count, sum(sum_value) as sum_value from rollup.reporting_events_rollups
     where account_id = ${account} and dimension_type = 'account' and metric = 'first_response'`;
