@@ -88,7 +88,7 @@ end
 $$;
 comment on function rollup.set_write_mode(int, text) is
   'inline: the trigger updates the rollups of an account itself when nobody else is at them and the statement has no more than 10,000 '
-  'rows. append: it always leaves deltas, at half the cost, and the rows follow within seconds by fold(); reads are exact either way. '
+  'events. append: it always leaves deltas, at half the cost, and the rows follow within seconds by fold(); reads are exact either way. '
   'Returns the settings. '
   'Errors: RU008 another mode, RU009 NULL. Example: select rollup.set_write_mode(1, ''append'');';
 

@@ -18,6 +18,7 @@ declare
   v_used text;
   v_event record;
   v_accounts bigint[];
+  v_events bigint;
   v_locked int[];
   v_apply rollup.deltas[];
   v_append rollup.deltas[];
@@ -45,21 +46,17 @@ begin
     limit 1;
 
     if v_event.several then
-      -- Deltas are held in memory, half a kilobyte for each event. The first question is cheap and settles nearly all statements.
-      if exists (select from events offset 250000) and exists (
-        select
-        from events as e
-        cross join lateral rollup.writer_settings(e.account_id)
-        where e.name = any (rollup.event_names())
-        offset 250000
-      ) then
-        raise program_limit_exceeded using message = 'more than 250,000 events in one statement';
-      end if;
       -- A plan for how many rows there are.
       perform set_config('plan_cache_mode', 'force_custom_plan', true);
-      v_accounts := array(select distinct e.account_id from events as e where e.name = any (rollup.event_names()));
-      -- To apply so many is for fold(), not for the host to wait for: appending takes half the time and less.
-      if v_event.lockable and v_event.budget > 0 and not exists (select from events offset 10000) then
+      select array_agg(t.account_id), sum(t.events)
+      into v_accounts, v_events
+      from (select e.account_id, count(*) as events from events as e where e.name = any (rollup.event_names()) group by 1) as t
+      cross join lateral rollup.writer_settings(t.account_id);
+      if v_events > 250000 then
+        -- Deltas are held in memory, half a kilobyte for each event.
+        raise program_limit_exceeded using message = 'more than 250,000 events in one statement';
+      elsif v_events <= 10000 and v_event.lockable and v_event.budget > 0 then
+        -- To apply more is for fold(), not for the host to wait for: appending takes half the time and less.
         v_locked := array(
           select candidate.account_id
           from (
@@ -186,7 +183,7 @@ end
 $$;
 comment on function rollup.track_events() is
   'Trigger function of reporting_events, for each statement. Applies the statement''s deltas under the account''s lock if it can be had '
-  'at once and there are no more than 10,000 rows, and appends them otherwise. Its errors, and statements of more than 250,000 events, become '
+  'at once and there are no more than 10,000 events, and appends them otherwise. Its errors, and statements of more than 250,000 events, become '
   'warnings and dirty marks.';
 
 create or replace function rollup.track_truncate()

@@ -675,7 +675,7 @@ export const mutations: Mutation[] = [
     rule: "the host's statement costs little more",
     change: "any number of events is applied inline",
     edits: {
-      "track_events.sql": [[" and not exists (select from events offset 10000)", ""]],
+      "track_events.sql": [["v_events <= 10000 and ", ""]],
     },
     killedBy: ["engine/harmless.test.ts", "leaves deltas rather than"],
   },
