@@ -314,7 +314,7 @@ comment on function rollup.backfill(int, date, date) is
   'reporting_events_rollups written. Both are account-local dates, inclusive; NULL: from the first, through the last event on; both '
   'NULL: the whole history, and the trigger keeps days to come complete. Writers go on meanwhile. Large histories are better given '
   'to enqueue_backfill. Errors: RU002 no zone, RU003 reversed or infinite dates, RU004 not read committed, RU005 a second account in '
-  'one transaction, RU006 the account''s lock not granted within 10 s (half a second if the transaction has used a table of the host), '
+  'one transaction, RU006 the account''s lock not granted within 10 s (half a second if the transaction has locked something of the host, see holds_host_lock), '
   '55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
 
 create or replace function rollup.backfill_date(p_account_id int, p_date date)

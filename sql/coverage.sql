@@ -74,8 +74,8 @@ begin
 end
 $$;
 comment on function rollup.lock_account(int, interval) is
-  'Waits for the account''s lock, and for the host''s table to be readable, for p_patience, or half a second in a transaction that has '
-  'used a table of the host; then raises RU006 naming who holds it. While somebody waits for it, writers leave deltas.';
+  'Waits for the account''s lock, and for the host''s table to be readable, for p_patience, or half a second in a transaction that '
+  'has locked something of the host; then raises RU006 naming who holds it. While somebody waits for it, writers leave deltas.';
 
 create or replace function rollup.writer_settings(p_account_id bigint)
 returns table (account_id int, generation bigint, timezone text, inline boolean)
