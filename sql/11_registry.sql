@@ -1,0 +1,70 @@
+-- The registry: which event counts towards which metric, and how. Trigger, rebuild, verification and reads all ask it.
+
+create or replace function rollup.event_metric_list()
+returns table (event_name text, metric text, payload text)
+language sql immutable parallel safe
+begin atomic
+  select *
+  from (
+    values
+      ('conversation_resolved', 'resolutions_count', 'count'),
+      ('conversation_resolved', 'resolution_time', 'duration'),
+      ('first_response', 'first_response', 'duration'),
+      ('reply_time', 'reply_time', 'duration'),
+      ('conversation_bot_resolved', 'bot_resolutions_count', 'count'),
+      ('conversation_bot_handoff', 'bot_handoffs_count', 'distinct')
+  ) as m;
+end;
+comment on function rollup.event_metric_list() is
+  'event_metrics as a function: triggers read tables and functions, never views.';
+
+create or replace function rollup.event_names()
+returns text[]
+language sql immutable parallel safe
+return (select array_agg(distinct m.event_name) from rollup.event_metric_list() as m);
+comment on function rollup.event_names() is 'The names of the events that count towards a metric.';
+
+create or replace function rollup.distinct_event_names()
+returns text[]
+language sql immutable parallel safe
+return (select array_agg(distinct m.event_name) from rollup.event_metric_list() as m where m.payload = 'distinct');
+comment on function rollup.distinct_event_names() is
+  'The names of the events whose conversations are remembered, in the ledger and the previous dates: those with a distinct count.';
+
+create or replace function rollup.remembered_conversation(p_event_name text, p_conversation_id bigint)
+returns bigint
+language sql immutable parallel safe
+return case when p_event_name = any (rollup.distinct_event_names()) then p_conversation_id end;
+comment on function rollup.remembered_conversation(text, bigint) is
+  'The conversation of an event, or NULL if conversations are not remembered for it.';
+
+-- The ledger names events by this type, for it has a row a conversation and the names are long.
+do $$
+declare
+  v_event_name text;
+begin
+  foreach v_event_name in array rollup.distinct_event_names() loop
+    execute format('alter type rollup.distinct_event add value if not exists %L', v_event_name);
+  end loop;
+end
+$$;
+
+create or replace function rollup.report_metric_list()
+returns table (report_metric text, aggregate text, event_name text, metric text, summary_key text)
+language sql immutable parallel safe
+begin atomic
+  select *
+  from (
+    values
+      ('avg_first_response_time', 'average', 'first_response', 'first_response', 'avg_first_response_time'),
+      ('avg_resolution_time', 'average', 'conversation_resolved', 'resolution_time', 'avg_resolution_time'),
+      ('reply_time', 'average', 'reply_time', 'reply_time', 'avg_reply_time'),
+      ('resolutions_count', 'count', 'conversation_resolved', 'resolutions_count', 'resolved_conversations_count'),
+      ('bot_resolutions_count', 'count', 'conversation_bot_resolved', 'bot_resolutions_count', null),
+      ('bot_handoffs_count', 'count', 'conversation_bot_handoff', 'bot_handoffs_count', null),
+      ('conversations_count', 'count', null, null, null),
+      ('incoming_messages_count', 'count', null, null, null),
+      ('outgoing_messages_count', 'count', null, null, null)
+  ) as m;
+end;
+comment on function rollup.report_metric_list() is 'report_metrics as a function.';

@@ -1,0 +1,156 @@
+-- Which days the rollups of an account hold completely, and which generation of its settings they belong to.
+
+create or replace function rollup.current_coverage(p_account_id int)
+returns setof rollup.account_coverage
+language sql stable parallel safe as $$
+  select c.*
+  from rollup.account_settings as s
+  join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
+  where s.account_id = p_account_id and s.reporting_timezone is not null and c.host_relation = rollup.host_relation()
+$$;
+comment on function rollup.current_coverage(int) is
+  'The coverage of an account if its rollups belong to the present zone and to the present table of the host; else no row, and they '
+  'count for nothing.';
+
+create or replace function rollup.clean_days(p_account_id int)
+returns datemultirange
+language plpgsql stable parallel safe
+set search_path = pg_catalog, pg_temp as $$
+-- In plpgsql for its plan to be kept: every read asks.
+begin
+  return coalesce(
+    (
+      select case
+        when exists (select from rollup.dirty_marks as m where m.account_id = p_account_id and m.date is null) then '{}'
+        else c.covered - coalesce(
+          (select range_agg(daterange(m.date, m.date, '[]')) from rollup.dirty_marks as m where m.account_id = p_account_id),
+          '{}'
+        )
+      end
+      from rollup.current_coverage(p_account_id) as c
+    ),
+    '{}'
+  );
+end
+$$;
+comment on function rollup.clean_days(int) is
+  'The days of an account whose rollups, with the pending deltas, are complete: covered and without a dirty mark.';
+
+create or replace function rollup.open_transactions()
+returns text[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Not pg_stat_activity alone: it hides from an ordinary role what others are doing.
+  perform pg_stat_clear_snapshot();
+  return array(
+    select l.virtualxid
+    from pg_locks as l
+    join pg_stat_activity as a on a.pid = l.pid
+    where l.locktype = 'virtualxid' and l.granted and l.virtualxid = l.virtualtransaction
+      and a.datid = (select d.oid from pg_database as d where d.datname = current_database())
+      and l.pid <> pg_backend_pid()
+      -- An autovacuum has no user, and writes no event.
+      and a.usesysid is not null
+  );
+end
+$$;
+comment on function rollup.open_transactions() is 'The other transactions of this database that are under way, by virtual transaction id.';
+
+create or replace function rollup.still_awaited(p_awaited text[])
+returns text[]
+language sql volatile
+set search_path = pg_catalog, pg_temp as $$
+  with remaining as materialized (
+    select array(
+      select l.virtualxid from pg_locks as l where l.locktype = 'virtualxid' and l.granted and l.virtualxid = any (p_awaited)
+      union
+      select p.transaction::text from pg_prepared_xacts as p where p.transaction::text = any (p_awaited)
+    ) as ids
+  )
+  select case
+    -- One of those awaited may have been prepared for two-phase commit, and then has another name.
+    when r.ids = '{}' and 'prepared' = any (p_awaited) then
+      array(select p.transaction::text from pg_prepared_xacts as p where p.database = current_database())
+    when 'prepared' = any (p_awaited) then r.ids || 'prepared'::text
+    else r.ids
+  end
+  from remaining as r
+$$;
+comment on function rollup.still_awaited(text[]) is
+  'Those of account_coverage.awaited that have not ended. "prepared" stands for whatever is prepared when the others have ended.';
+
+create or replace function rollup.await_old_writers(p_account_id int)
+returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_before text[];
+  v_awaited text[];
+begin
+  -- For update: migrate, finding a trigger missing, clears coverage after we have claimed, not before.
+  select c.awaited into v_before from rollup.account_coverage as c where c.account_id = p_account_id for no key update;
+  v_awaited := v_before;
+  for v_try in 1..20 loop
+    v_awaited := rollup.still_awaited(v_awaited);
+    exit when v_awaited = '{}' or current_setting('rollup.awaited', true) = 'x';
+    perform pg_sleep(0.05);
+  end loop;
+  if v_awaited <> v_before then
+    update rollup.account_coverage as c set awaited = v_awaited where c.account_id = p_account_id;
+  end if;
+  if v_awaited <> '{}' then
+    perform set_config('rollup.awaited', 'x', true);
+  end if;
+  return coalesce(v_awaited = '{}', false);
+end
+$$;
+comment on function rollup.await_old_writers(int) is
+  'Under the account''s lock: waits for transactions that may write under an older zone, up to a second in a transaction; whether what '
+  'follows may claim days. Ask before the statement whose snapshot is to be trusted.';
+
+create or replace function rollup.adopt_settings(p_account_id int)
+returns rollup.account_settings
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_settings rollup.account_settings;
+begin
+  select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
+  if exists (
+    select from rollup.account_coverage as c
+    where c.account_id = p_account_id
+      and (c.generation < v_settings.generation or c.host_relation is distinct from rollup.host_relation())
+  ) then
+    delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id;
+    delete from rollup.ledger as l where l.account_id = p_account_id;
+    delete from rollup.previous_dates as p where p.account_id = p_account_id;
+    delete from rollup.deltas as d where d.account_id = p_account_id and d.generation < v_settings.generation;
+    update rollup.account_coverage as c
+    set generation = v_settings.generation, host_relation = rollup.host_relation(), covered = '{}', awaited = null
+    where c.account_id = p_account_id;
+  end if;
+  -- Whoever begins from here on sees the settings that we have seen.
+  update rollup.account_coverage as c set awaited = rollup.open_transactions() || 'prepared'::text
+  where c.account_id = p_account_id and c.awaited is null;
+  return v_settings;
+end
+$$;
+comment on function rollup.adopt_settings(int) is
+  'Under the account''s lock: clears what belongs to an old zone or another table of the host, notes whose end must be awaited before '
+  'days are claimed, and returns the settings.';
+
+create or replace function rollup.forget_account_marks(p_account_id int)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
+begin
+  with forgotten as (
+    delete from rollup.dirty_marks as m where m.account_id = p_account_id and m.date is null returning 1
+  )
+  update rollup.account_coverage as c set covered = '{}'
+  where c.account_id = p_account_id and exists (select from forgotten);
+end
+$$;
+comment on function rollup.forget_account_marks(int) is
+  'Under the account''s lock: turns the visible account-wide dirty marks into uncovered days, before all of them are rebuilt.';
