@@ -98,28 +98,21 @@ create or replace function rollup.add_to_ledger(p_account_id int, p_entries roll
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
-declare
-  v_empty boolean;
 begin
-  with changed as (
-    insert into rollup.ledger as l (account_id, event_name, conversation_id, date, count, user_id, inbox_id)
-    select p_account_id, e.event_name, e.conversation_id, e.date, e.count, e.user_id, e.inbox_id
-    from unnest(p_entries) as e
-    -- Near enough to the order of the index, and four times as fast as by its columns.
-    order by e.conversation_id
-    on conflict (account_id, event_name, conversation_id, date, user_id, inbox_id)
-    do update set count = l.count + excluded.count
-    returning l.count
-  )
-  select bool_or(count = 0) into v_empty from changed;
-  if v_empty then
-    delete from rollup.ledger as l
-    using (select distinct e.event_name, e.conversation_id from unnest(p_entries) as e) as touched
-    where l.account_id = p_account_id
-      and l.event_name = touched.event_name
-      and l.conversation_id = touched.conversation_id
-      and l.count = 0;
-  end if;
+  merge into rollup.ledger as l
+  -- Near enough to the order of the index, and four times as fast as by its columns.
+  using (select e.* from unnest(p_entries) as e order by e.conversation_id) as e
+    on l.account_id = p_account_id
+    and l.event_name = e.event_name
+    and l.conversation_id = e.conversation_id
+    and l.date = e.date
+    and l.user_id is not distinct from e.user_id
+    and l.inbox_id is not distinct from e.inbox_id
+  when matched and l.count + e.count = 0 then delete
+  when matched then update set count = l.count + e.count
+  when not matched then
+    insert (account_id, event_name, conversation_id, date, count, user_id, inbox_id)
+    values (p_account_id, e.event_name, e.conversation_id, e.date, e.count, e.user_id, e.inbox_id);
 end
 $$;
 comment on function rollup.add_to_ledger(int, rollup.ledger[]) is
@@ -129,31 +122,22 @@ create or replace function rollup.add_to_previous_dates(p_account_id int, p_rows
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
-declare
-  v_empty boolean;
 begin
-  with changed as (
-    insert into rollup.previous_dates as p
-      (account_id, event_name, dimension_type, dimension_id, date, previous_date, count)
-    select p_account_id, r.event_name, r.dimension_type, r.dimension_id, r.date, r.previous_date, r.count
-    from unnest(p_rows) as r
-    order by r.event_name, r.dimension_type, r.dimension_id, r.date, r.previous_date
-    on conflict (account_id, event_name, dimension_type, dimension_id, date, previous_date)
-    do update set count = p.count + excluded.count
-    returning p.count
-  )
-  select bool_or(count = 0) into v_empty from changed;
-  if v_empty then
-    delete from rollup.previous_dates as p
-    using unnest(p_rows) as r
-    where p.account_id = p_account_id
-      and p.event_name = r.event_name
-      and p.dimension_type = r.dimension_type
-      and p.dimension_id = r.dimension_id
-      and p.date = r.date
-      and p.previous_date = r.previous_date
-      and p.count = 0;
-  end if;
+  merge into rollup.previous_dates as p
+  using (
+    select r.* from unnest(p_rows) as r order by r.event_name, r.dimension_type, r.dimension_id, r.date, r.previous_date
+  ) as r
+    on p.account_id = p_account_id
+    and p.event_name = r.event_name
+    and p.dimension_type = r.dimension_type
+    and p.dimension_id = r.dimension_id
+    and p.date = r.date
+    and p.previous_date = r.previous_date
+  when matched and p.count + r.count = 0 then delete
+  when matched then update set count = p.count + r.count
+  when not matched then
+    insert (account_id, event_name, dimension_type, dimension_id, date, previous_date, count)
+    values (p_account_id, r.event_name, r.dimension_type, r.dimension_id, r.date, r.previous_date, r.count);
 end
 $$;
 comment on function rollup.add_to_previous_dates(int, rollup.previous_dates[]) is

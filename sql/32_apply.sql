@@ -64,42 +64,34 @@ create or replace function rollup.add_to_rollups(p_account_id int, p_totals roll
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
-declare
-  v_empty boolean;
 begin
-  with changed as (
-    insert into rollup.reporting_events_rollups as r
-      (account_id, date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours, updated_at,
-        count_value, count_value_business_hours)
-    select
-      p_account_id, t.date, t.dimension_type, t.dimension_id, t.metric,
-      t.count, trim_scale(t.sum_value), trim_scale(t.sum_value_business_hours), now(), t.count_value, t.count_value_business_hours
-    from unnest(p_totals) as t
-    -- As the index has them, for reads to find a series on few pages.
-    order by t.dimension_type, t.metric, t.date, t.dimension_id
-    on conflict (account_id, dimension_type, metric, date, dimension_id)
-    do update set
-      count = r.count + excluded.count,
-      sum_value = trim_scale(r.sum_value + excluded.sum_value),
-      sum_value_business_hours = trim_scale(r.sum_value_business_hours + excluded.sum_value_business_hours),
-      updated_at = excluded.updated_at,
-      count_value = r.count_value + excluded.count_value,
-      count_value_business_hours = r.count_value_business_hours + excluded.count_value_business_hours
-    returning r.count
-  )
-  select bool_or(count = 0) into v_empty from changed;
-  if v_empty then
-    delete from rollup.reporting_events_rollups as r
-    using unnest(p_totals) as t
-    where r.account_id = p_account_id
-      and r.dimension_type = t.dimension_type
-      and r.metric = t.metric
-      and r.date = t.date
-      and r.dimension_id = t.dimension_id
-      -- With deltas pending a count may pass through 0 while its sums do not: such a row stays.
-      and r.count = 0 and r.sum_value = 0 and r.sum_value_business_hours = 0
-      and r.count_value = 0 and r.count_value_business_hours = 0;
-  end if;
+  merge into rollup.reporting_events_rollups as r
+  -- As the index has them, for reads to find a series on few pages.
+  using (select t.* from unnest(p_totals) as t order by t.dimension_type, t.metric, t.date, t.dimension_id) as t
+    on r.account_id = p_account_id
+    and r.dimension_type = t.dimension_type
+    and r.metric = t.metric
+    and r.date = t.date
+    and r.dimension_id = t.dimension_id
+  -- With deltas pending a count may pass through 0 while its sums do not: such a row stays.
+  when matched
+    and r.count + t.count = 0
+    and r.sum_value + t.sum_value = 0 and r.sum_value_business_hours + t.sum_value_business_hours = 0
+    and r.count_value + t.count_value = 0 and r.count_value_business_hours + t.count_value_business_hours = 0
+    then delete
+  when matched then
+    update set
+      count = r.count + t.count,
+      sum_value = trim_scale(r.sum_value + t.sum_value),
+      sum_value_business_hours = trim_scale(r.sum_value_business_hours + t.sum_value_business_hours),
+      updated_at = now(),
+      count_value = r.count_value + t.count_value,
+      count_value_business_hours = r.count_value_business_hours + t.count_value_business_hours
+  when not matched then
+    insert (account_id, date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours, updated_at,
+      count_value, count_value_business_hours)
+    values (p_account_id, t.date, t.dimension_type, t.dimension_id, t.metric, t.count, trim_scale(t.sum_value),
+      trim_scale(t.sum_value_business_hours), now(), t.count_value, t.count_value_business_hours);
 end
 $$;
 comment on function rollup.add_to_rollups(int, rollup.reporting_events_rollups[]) is

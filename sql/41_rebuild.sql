@@ -1,0 +1,242 @@
+-- Rebuilding days: recompute them from the raw events, compare with what is kept, write the differences, claim the days. What is right
+-- already is not written again. verify compares by the same functions.
+
+create or replace function rollup.pending_totals(p_account_id int, p_from date, p_to date)
+returns setof rollup.reporting_events_rollups
+language sql stable as $$
+  select t.*
+  from rollup.totals(
+    p_account_id,
+    array(
+      select (
+        p_account_id, null, d.date, d.event_name, d.user_id, d.inbox_id, null, sum(d.count), sum(d.sum_value),
+        sum(d.sum_value_business_hours), null, sum(d.count_value), sum(d.count_value_business_hours)
+      )::rollup.deltas
+      from rollup.pending_deltas(p_account_id) as d
+      where d.date between p_from and p_to
+      group by d.date, d.event_name, d.user_id, d.inbox_id
+    )
+  ) as t
+$$;
+comment on function rollup.pending_totals(int, date, date) is
+  'What the pending deltas of the days p_from to p_to add to the daily totals, distinct counts apart.';
+
+create or replace function rollup.total_differences(p_account_id int, p_timezone text, p_from date, p_to date, p_pending boolean)
+returns table (
+  date date, dimension_type text, dimension_id bigint, metric text,
+  expected_count bigint, actual_count bigint, expected_sum_value numeric, actual_sum_value numeric,
+  expected_sum_value_business_hours numeric, actual_sum_value_business_hours numeric,
+  expected_count_value bigint, actual_count_value bigint,
+  expected_count_value_business_hours bigint, actual_count_value_business_hours bigint
+)
+language sql stable as $$
+  with actual as (
+    select
+      k.date, k.dimension_type, k.dimension_id, k.metric, sum(k.count)::bigint as count, sum(k.sum_value) as sum_value,
+      sum(k.sum_value_business_hours) as sum_value_business_hours, sum(k.count_value)::bigint as count_value,
+      sum(k.count_value_business_hours)::bigint as count_value_business_hours
+    from (
+      select r.*
+      from rollup.reporting_events_rollups as r
+      where r.account_id = p_account_id and r.date between p_from and p_to
+        and r.metric not in (select m.metric from rollup.event_metric_list() as m where m.payload = 'distinct')
+      union all
+      select p.* from rollup.pending_totals(p_account_id, p_from, p_to) as p where p_pending
+    ) as k
+    group by 1, 2, 3, 4
+    having (sum(k.count), sum(k.sum_value), sum(k.sum_value_business_hours), sum(k.count_value), sum(k.count_value_business_hours))
+      <> (0, 0, 0, 0, 0)
+  )
+  select
+    date, dimension_type, dimension_id, metric, e.count, a.count, e.sum_value, a.sum_value,
+    e.sum_value_business_hours, a.sum_value_business_hours, e.count_value, a.count_value,
+    e.count_value_business_hours, a.count_value_business_hours
+  from rollup.raw_totals(p_account_id, p_timezone, p_from, p_to) as e
+  full join actual as a using (date, dimension_type, dimension_id, metric)
+  where (e.count, e.sum_value, e.sum_value_business_hours, e.count_value, e.count_value_business_hours)
+    is distinct from (a.count, a.sum_value, a.sum_value_business_hours, a.count_value, a.count_value_business_hours)
+$$;
+comment on function rollup.total_differences(int, text, date, date, boolean) is
+  'Where the daily totals of the days p_from to p_to, distinct counts apart, differ from the raw events; with p_pending, as if the pending '
+  'deltas were applied.';
+
+create or replace function rollup.ledger_differences(p_account_id int, p_timezone text, p_from date, p_to date, p_pending boolean)
+returns table (
+  event_name rollup.distinct_event, conversation_id bigint, date date, user_id bigint, inbox_id bigint,
+  expected_count bigint, actual_count bigint
+)
+language sql stable as $$
+  select d.event_name, d.conversation_id, d.date, d.user_id, d.inbox_id, sum(d.expected)::bigint, sum(d.actual)::bigint
+  from (
+    select e.event_name, e.conversation_id, e.date, e.user_id, e.inbox_id, e.count as expected, 0 as actual
+    from rollup.raw_ledger(p_account_id, p_timezone, p_from, p_to) as e
+    union all
+    select l.event_name, l.conversation_id, l.date, l.user_id, l.inbox_id, 0, l.count
+    from rollup.ledger as l
+    where l.account_id = p_account_id and l.date between p_from and p_to
+    union all
+    select p.event_name::rollup.distinct_event, p.conversation_id, p.date, p.user_id, p.inbox_id, 0, p.count
+    from rollup.pending_deltas(p_account_id) as p
+    where p_pending and p.date between p_from and p_to and p.conversation_id is not null
+  ) as d
+  group by 1, 2, 3, 4, 5
+  having sum(d.expected) <> sum(d.actual)
+$$;
+comment on function rollup.ledger_differences(int, text, date, date, boolean) is
+  'Where the ledger of the days p_from to p_to differs from the raw events; with p_pending, as if the pending deltas were applied.';
+
+create or replace function rollup.expected_previous_dates(p_account_id int, p_from date, p_to date, p_dates date[] default '{}')
+returns setof rollup.previous_dates
+language sql stable as $$
+  select r.*
+  from rollup.previous_date_rows(
+    p_account_id,
+    array(
+      select l
+      from rollup.ledger as l
+      where l.account_id = p_account_id
+        and (p_from = '-infinity' or (l.event_name, l.conversation_id) in (
+          select o.event_name, o.conversation_id
+          from rollup.ledger as o
+          where o.account_id = p_account_id and (o.date between p_from and p_to or o.date = any (p_dates))
+        ))
+    )
+  ) as r
+  where r.date between p_from and p_to or r.date = any (p_dates)
+$$;
+comment on function rollup.expected_previous_dates(int, date, date, date[]) is
+  'The rows of previous_dates of the days p_from to p_to, and of p_dates, as they follow from the ledger.';
+
+create or replace function rollup.previous_date_differences(
+  p_account_id int, p_expected rollup.previous_dates[], p_from date, p_to date, p_dates date[] default '{}'
+)
+returns table (
+  event_name rollup.distinct_event, dimension_type text, dimension_id bigint, date date, previous_date date,
+  expected_count bigint, actual_count bigint
+)
+language sql stable as $$
+  select event_name, dimension_type, dimension_id, date, previous_date, e.count, a.count
+  from unnest(p_expected) as e
+  full join (
+    select p.*
+    from rollup.previous_dates as p
+    where p.account_id = p_account_id and (p.date between p_from and p_to or p.date = any (p_dates))
+  ) as a using (event_name, dimension_type, dimension_id, date, previous_date)
+  where e.count is distinct from a.count
+$$;
+comment on function rollup.previous_date_differences(int, rollup.previous_dates[], date, date, date[]) is
+  'Where previous_dates of the days p_from to p_to, and of p_dates, is not p_expected.';
+
+create or replace function rollup.distinct_total_differences(p_account_id int, p_expected rollup.previous_dates[], p_from date, p_to date)
+returns table (date date, dimension_type text, dimension_id bigint, metric text, expected_count bigint, actual_count bigint)
+language sql stable as $$
+  select date, dimension_type, dimension_id, metric, e.count, a.count
+  from (
+    select t.* from rollup.distinct_totals(p_account_id, p_expected) as t where t.date between p_from and p_to
+  ) as e
+  full join (
+    select r.*
+    from rollup.reporting_events_rollups as r
+    where r.account_id = p_account_id and r.date between p_from and p_to
+      and r.metric in (select m.metric from rollup.event_metric_list() as m where m.payload = 'distinct')
+  ) as a using (date, dimension_type, dimension_id, metric)
+  where e.count is distinct from a.count
+$$;
+comment on function rollup.distinct_total_differences(int, rollup.previous_dates[], date, date) is
+  'Where the daily distinct counts of the days p_from to p_to do not follow from p_expected, which has the rows of previous_dates.';
+
+create or replace function rollup.rebuild(p_account_id int, p_from date, p_to date, out rows_written bigint, out claimed boolean)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+-- Bulk work whose size no cached plan can know.
+set plan_cache_mode = force_custom_plan
+set jit = off
+-- The planner expects few groups, and would sort all events for them.
+set enable_sort = off
+-- One core is enough: the others are the host's.
+set max_parallel_workers_per_gather = 0
+set work_mem = '64MB'
+set hash_mem_multiplier = 8 as $$
+declare
+  v_settings rollup.account_settings;
+  v_totals rollup.reporting_events_rollups[];
+  v_entries rollup.ledger[];
+  v_pending tid[];
+  v_marks tid[];
+  v_later date[];
+  v_expected rollup.previous_dates[];
+begin
+  select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
+  claimed := rollup.await_old_writers(p_account_id);
+
+  -- One snapshot for events, deltas and marks: a writer's event and its delta become visible together. Under the lock nobody
+  -- else removes deltas, and nobody ever updates one, so their ctids hold.
+  select
+    array(
+      select (
+        p_account_id, d.date, d.dimension_type, d.dimension_id, d.metric,
+        coalesce(d.expected_count, 0) - coalesce(d.actual_count, 0),
+        coalesce(d.expected_sum_value, 0) - coalesce(d.actual_sum_value, 0),
+        coalesce(d.expected_sum_value_business_hours, 0) - coalesce(d.actual_sum_value_business_hours, 0),
+        now(),
+        coalesce(d.expected_count_value, 0) - coalesce(d.actual_count_value, 0),
+        coalesce(d.expected_count_value_business_hours, 0) - coalesce(d.actual_count_value_business_hours, 0)
+      )::rollup.reporting_events_rollups
+      from rollup.total_differences(p_account_id, v_settings.reporting_timezone, p_from, p_to, false) as d
+    ),
+    array(
+      select (p_account_id, d.event_name, d.conversation_id, d.date, d.expected_count - d.actual_count, d.user_id, d.inbox_id)::rollup.ledger
+      from rollup.ledger_differences(p_account_id, v_settings.reporting_timezone, p_from, p_to, false) as d
+    ),
+    array(
+      select d.ctid from rollup.deltas as d
+      where d.account_id = p_account_id
+        and (d.date between p_from and p_to or d.generation < v_settings.generation)
+    ),
+    array(
+      select m.ctid from rollup.dirty_marks as m
+      where m.account_id = p_account_id and m.date between p_from and p_to
+    )
+  into v_totals, v_entries, v_pending, v_marks;
+
+  delete from rollup.deltas as d where d.account_id = p_account_id and d.ctid = any (v_pending);
+  delete from rollup.dirty_marks as m where m.account_id = p_account_id and m.ctid = any (v_marks);
+  perform rollup.add_to_ledger(p_account_id, v_entries);
+
+  -- The previous dates of these days follow from the ledger, and so do those of the later days of conversations that have changed.
+  if p_to < 'infinity' then
+    v_later := array(
+      select distinct l.date from rollup.conversation_entries(p_account_id, v_entries) as l where l.date > p_to
+    );
+  end if;
+  v_expected := array(
+    select e from rollup.expected_previous_dates(p_account_id, p_from, p_to, coalesce(v_later, '{}')) as e
+  );
+  perform rollup.add_to_previous_dates(p_account_id, array(
+    select (
+      p_account_id, d.event_name, d.dimension_type, d.dimension_id, d.date, d.previous_date,
+      coalesce(d.expected_count, 0) - coalesce(d.actual_count, 0)
+    )::rollup.previous_dates
+    from rollup.previous_date_differences(p_account_id, v_expected, p_from, p_to, coalesce(v_later, '{}')) as d
+  ));
+  perform rollup.add_to_rollups(p_account_id, v_totals || array(
+    select (
+      p_account_id, d.date, d.dimension_type, d.dimension_id, d.metric,
+      coalesce(d.expected_count, 0) - coalesce(d.actual_count, 0), 0, 0, now(), 0, 0
+    )::rollup.reporting_events_rollups
+    from rollup.distinct_total_differences(p_account_id, v_expected, p_from, p_to) as d
+  ));
+  rows_written := (
+    select count(*) from rollup.reporting_events_rollups as r where r.account_id = p_account_id and r.date between p_from and p_to
+  );
+  if claimed then
+    update rollup.account_coverage as c
+    set covered = c.covered + datemultirange(rollup.days(p_from, p_to))
+    where c.account_id = p_account_id and c.generation = v_settings.generation;
+  end if;
+end
+$$;
+comment on function rollup.rebuild(int, date, date) is
+  'Under the account''s lock: makes the rollups, ledger and previous dates of the days p_from to p_to (inclusive; infinite: open) what the '
+  'raw events say, and claims the days as covered unless older transactions are still under way. rows_written: the rows of '
+  'reporting_events_rollups that the days have then, whether they were right before or not.';
