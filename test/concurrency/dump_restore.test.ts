@@ -7,15 +7,15 @@ import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/connection.js";
-import { migrate } from "../../src/migrate.js";
+import type { Sql } from "../../src/database/connection.js";
+import { migrate } from "../../src/database/migrate.js";
 import {
   type Cluster,
   clusterUrl,
   prepareCluster,
   startServer,
   stopServer,
-} from "../../src/server.js";
+} from "../../src/server/server.js";
 import { assertExact, cleanDays, type Event, insert } from "../engine/support.js";
 import { connect, createDatabase, postgresMajor } from "../support/database.js";
 

@@ -4,7 +4,7 @@
  */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/connection.js";
+import type { Sql } from "../../src/database/connection.js";
 import {
   accountIn,
   assertExact,

@@ -1,7 +1,7 @@
 /** Statements and transactions over thousands of accounts: lock memory is the whole server's. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/connection.js";
+import type { Sql } from "../../src/database/connection.js";
 import { copyAccount } from "../engine/support.js";
 import { createDatabase } from "../support/database.js";
 

@@ -1,7 +1,7 @@
 /** Truncate, and triggers that are missing. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { migrate } from "../../src/migrate.js";
+import { migrate } from "../../src/database/migrate.js";
 import { connect, createDatabase } from "../support/database.js";
 import { assertExact, cleanDays, insert, rollups, stored } from "./support.js";
 

@@ -7,15 +7,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { connect as connectTo, type Sql } from "../../src/connection.js";
-import { migrate } from "../../src/migrate.js";
+import { connect as connectTo, type Sql } from "../../src/database/connection.js";
+import { migrate } from "../../src/database/migrate.js";
 import {
   type Cluster,
   clusterUrl,
   prepareCluster,
   startServer,
   stopServer,
-} from "../../src/server.js";
+} from "../../src/server/server.js";
 import { Random } from "../stress/random.js";
 import { connect, database, postgresMajor } from "../support/database.js";
 import { insertRandom, planOf, question, readerAccount, wrongAnswers } from "./support.js";

@@ -2,7 +2,7 @@
  * What reads must answer: recomputed from the raw events by plain SQL that shares nothing with sql/. Periods come from
  * instants: whatever local time they show, that hour, day, week… is touched.
  */
-import type { Sql } from "../../src/connection.js";
+import type { Sql } from "../../src/database/connection.js";
 import type { Random } from "../stress/random.js";
 import { database } from "../support/database.js";
 

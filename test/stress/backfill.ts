@@ -6,9 +6,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { connect, type Sql } from "../../src/connection.js";
-import { type Cluster, runningPort, startServer } from "../../src/server.js";
-import { startWorker } from "../../src/worker.js";
+import { connect, type Sql } from "../../src/database/connection.js";
+import { type Cluster, runningPort, startServer } from "../../src/server/server.js";
+import { startWorker } from "../../src/worker/worker.js";
 import { differences } from "../support/oracle.js";
 import { killAll } from "./crash.js";
 import { Random } from "./random.js";
@@ -97,11 +97,15 @@ class Trial {
   /** A worker in a process of its own, started again whenever it has been killed. */
   async work(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const child = spawn(process.execPath, ["--import", "tsx", "src/cli.ts", "worker", "--json"], {
-        cwd: root,
-        env: { ...process.env, DATABASE_URL: this.url },
-        stdio: ["ignore", "ignore", "inherit"],
-      });
+      const child = spawn(
+        process.execPath,
+        ["--import", "tsx", "src/command_line/cli.ts", "worker", "--json"],
+        {
+          cwd: root,
+          env: { ...process.env, DATABASE_URL: this.url },
+          stdio: ["ignore", "ignore", "inherit"],
+        },
+      );
       this.#processes.add(child);
       const stop = () => child.kill("SIGTERM");
       signal.addEventListener("abort", stop, { once: true });

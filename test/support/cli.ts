@@ -6,7 +6,7 @@ import { spawn as spawnTerminal } from "@lydell/node-pty";
 import { databaseUrl } from "./database.js";
 
 const root = resolve(import.meta.dirname, "../..");
-const command = ["--import", import.meta.resolve("tsx"), join(root, "src/cli.ts")];
+const command = ["--import", import.meta.resolve("tsx"), join(root, "src/command_line/cli.ts")];
 
 export interface CliOptions {
   /** Added to the environment; DATABASE_URL is this file's database unless told otherwise. */

@@ -1,5 +1,9 @@
 /** The databases of a test file: its own, which test/run.ts made, and further ones. */
-import { type ConnectOptions, connect as connectTo, type Sql } from "../../src/connection.js";
+import {
+  type ConnectOptions,
+  connect as connectTo,
+  type Sql,
+} from "../../src/database/connection.js";
 
 /** The URL of this file's database: a clone of the migrated template, dropped after the file. */
 export const databaseUrl = required("TEST_DATABASE_URL");
