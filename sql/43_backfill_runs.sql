@@ -1,37 +1,29 @@
--- Backfills of any size: a run is cut into chunks, each rebuilt by a job and a transaction of its own.
+-- Backfills of any size: a run is cut into chunks, and a job of the worker rebuilds one after the other, each in a transaction of its own.
 
-create or replace function rollup.job_key(p_task text, p_payload jsonb)
-returns text
-language sql immutable parallel safe as $$
-  select format('%s %s', p_task, p_payload)
-$$;
-comment on function rollup.job_key(text, jsonb) is 'What makes two jobs the same.';
-
-create or replace function rollup.add_job(p_task text, p_payload jsonb, p_account_id int, p_delay interval default '0 s', p_priority int default 0)
-returns void
-language plpgsql volatile as $$
+create or replace function rollup.queue_backfill(p_run_id bigint, p_delay interval default '0 s')
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_job_id bigint;
 begin
-  -- Without the worker's schema the run waits; migrate and every worker queue what has no job.
-  if to_regnamespace('rollup_worker') is null then
-    return;
+  -- Without the worker's schema the run waits; migrate makes it, and workers queue runs that have no job.
+  if to_regnamespace('rollup_worker') is not null then
+    update rollup.backfill_runs as r
+    set job_id = (rollup_worker.add_job('backfill', json_build_object('run_id', r.id), run_at => now() + p_delay)).id
+    where r.id = p_run_id and r.state in ('pending', 'running')
+    returning r.job_id into v_job_id;
   end if;
-  perform rollup_worker.add_job(
-    identifier => p_task,
-    payload => p_payload::json,
-    -- One queue an account: never two jobs at once on one.
-    queue_name => format('rollup_account_%s', p_account_id),
-    run_at => now() + p_delay,
-    job_key => rollup.job_key(p_task, p_payload),
-    priority => p_priority
-  );
+  return v_job_id;
 end
 $$;
-comment on function rollup.add_job(text, jsonb, int, interval, int) is
-  'Queues a job of an account for the worker; the same job already waiting is replaced.';
+comment on function rollup.queue_backfill(bigint, interval) is
+  'Gives a run that has not ended a job, in place of the one it had, which ends when it notices; returns the job''s id.';
 
 create or replace function rollup.enqueue_backfill(p_account_id int, p_from date default null, p_to date default null)
 returns bigint
-language plpgsql volatile as $$
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   v_settings rollup.account_settings;
   v_run_id bigint;
@@ -60,8 +52,8 @@ begin
     insert into rollup.backfill_runs (account_id, generation, from_date, to_date)
     values (p_account_id, v_settings.generation, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity'))
     returning id into v_run_id;
+    perform rollup.queue_backfill(v_run_id);
   end if;
-  perform rollup.add_plan_job(r) from rollup.backfill_runs as r where r.id = v_run_id;
   return v_run_id;
 end
 $$;
@@ -70,16 +62,31 @@ comment on function rollup.enqueue_backfill(int, date, date) is
   'rollup.backfill_runs, which shows its progress. A run that has not begun is extended rather than doubled. '
   'Errors: RU002 no zone, RU003 reversed or infinite dates. Example: select rollup.enqueue_backfill(1);';
 
-create or replace function rollup.add_plan_job(p_run rollup.backfill_runs, p_delay interval default '0 s')
+create or replace function rollup.is_being_backfilled(p_account_id int)
+returns boolean
+language sql stable as $$
+  select exists (select from rollup.backfill_runs as r where r.account_id = p_account_id and r.state = 'running')
+$$;
+comment on function rollup.is_being_backfilled(int) is 'Whether a run of the account is under way.';
+
+create or replace function rollup.begin_next_backfill(p_account_id int)
 returns void
 language sql volatile as $$
-  select rollup.add_job('plan_backfill', jsonb_build_object('run_id', p_run.id), p_run.account_id, p_delay)
+  select rollup.queue_backfill(r.id)
+  from (
+    select p.id
+    from rollup.backfill_runs as p
+    where p.account_id = p_account_id and p.state = 'pending' and not rollup.is_being_backfilled(p_account_id)
+    -- One that somebody holds looks again by itself.
+    for no key update skip locked
+  ) as r
 $$;
-comment on function rollup.add_plan_job(rollup.backfill_runs, interval) is 'Queues the beginning of a run for the worker.';
+comment on function rollup.begin_next_backfill(int) is 'When a run of an account has ended: lets the one that waits for it begin.';
 
 create or replace function rollup.cancel_backfill(p_run_id bigint)
 returns rollup.backfill_runs
-language plpgsql volatile as $$
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
   v_run rollup.backfill_runs;
 begin
@@ -105,91 +112,6 @@ comment on function rollup.cancel_backfill(bigint) is
   'Cancels a run and returns its row; a chunk under way is finished, the others stay as they are. A run that has ended is left as it '
   'is. Errors: RU010 no such run. Example: select rollup.cancel_backfill(7);';
 
-create or replace function rollup.chunk_events()
-returns bigint
-language sql immutable parallel safe as $$
-  select 50000::bigint
-$$;
-comment on function rollup.chunk_events() is
-  'How many raw events a chunk of a backfill run has, about: a fraction of a second of work, so that progress is seen and little lost.';
-
-create or replace function rollup.plan_backfill(p_run_id bigint)
-returns rollup.backfill_runs
-language plpgsql volatile
--- See rollup.backfill.
-set lock_timeout = '300ms' as $$
-declare
-  v_run rollup.backfill_runs;
-begin
-  -- One run of an account at a time. Its end calls the next; the delay is for an end that is being committed just now.
-  perform rollup.add_plan_job(r, '5 s')
-  from rollup.backfill_runs as r
-  where r.id = p_run_id and r.state = 'pending' and rollup.is_being_backfilled(r.account_id);
-  if found then
-    return null;
-  end if;
-
-  select * into v_run from rollup.backfill_runs as r where r.id = p_run_id and r.state = 'pending';
-  if v_run.id is null then
-    return null;
-  end if;
-  perform rollup.begin_rebuild('plan_backfill', v_run.account_id, '1 s');
-  if not rollup.await_old_writers(v_run.account_id) then
-    perform rollup.note_waiting(p_run_id);
-    perform rollup.add_plan_job(v_run, '5 s');
-    return null;
-  end if;
-  update rollup.backfill_runs as r
-  set state = 'running', started_at = now(), error = null
-  -- Now under the lock; whatever run has begun meanwhile calls this one when it ends.
-  where r.id = p_run_id and r.state = 'pending' and not rollup.is_being_backfilled(r.account_id)
-  returning * into v_run;
-  if v_run.id is null then
-    return null;
-  end if;
-  if v_run.from_date = '-infinity' and v_run.to_date = 'infinity' then
-    perform rollup.forget_account_marks(v_run.account_id);
-  end if;
-  insert into rollup.backfill_chunks (account_id, run_id, chunk, from_date, to_date, events)
-  select v_run.account_id, p_run_id, c.chunk, c.from_date, c.to_date, c.events
-  from rollup.plan_chunks(v_run.account_id, v_run.from_date, v_run.to_date, rollup.chunk_events()) as c;
-  update rollup.backfill_runs as r
-  set chunks_total = (select count(*) from rollup.backfill_chunks as c where c.account_id = v_run.account_id and c.run_id = p_run_id)
-  where r.id = p_run_id
-  returning * into v_run;
-  perform rollup.add_chunk_job(c) from rollup.backfill_chunks as c where c.account_id = v_run.account_id and c.run_id = p_run_id;
-  return v_run;
-end
-$$;
-comment on function rollup.plan_backfill(bigint) is
-  'A job of the worker: begins a pending run by cutting it into chunks with a job each. NULL if it has begun or ended already, or has '
-  'to wait for another run of the account or for transactions older than its zone.';
-
-create or replace function rollup.note_waiting(p_run_id bigint)
-returns void
-language sql volatile as $$
-  update rollup.backfill_runs as r
-  set error = 'waiting for transactions older than the account''s time zone to end'
-  where r.id = p_run_id
-$$;
-comment on function rollup.note_waiting(bigint) is 'Says in a run why it does not go on.';
-
-create or replace function rollup.is_being_backfilled(p_account_id int)
-returns boolean
-language sql stable as $$
-  select exists (select from rollup.backfill_runs as r where r.account_id = p_account_id and r.state = 'running')
-$$;
-comment on function rollup.is_being_backfilled(int) is 'Whether a run of the account is under way.';
-
-create or replace function rollup.begin_next_backfill(p_account_id int)
-returns void
-language sql volatile as $$
-  select rollup.add_plan_job(r)
-  from rollup.backfill_runs as r
-  where r.account_id = p_account_id and r.state = 'pending' and not rollup.is_being_backfilled(p_account_id)
-$$;
-comment on function rollup.begin_next_backfill(int) is 'When a run of an account has ended: lets the one that waits for it begin.';
-
 create or replace function rollup.cancel_outdated_backfill(p_run_id bigint)
 returns void
 language plpgsql volatile as $$
@@ -199,7 +121,7 @@ begin
   update rollup.backfill_runs as r
   set state = 'cancelled', finished_at = clock_timestamp(), error = 'the account''s time zone was changed meanwhile'
   from rollup.account_settings as s
-  where r.id = p_run_id and r.state = 'running' and s.account_id = r.account_id and s.generation <> r.generation
+  where r.id = p_run_id and r.state in ('pending', 'running') and s.account_id = r.account_id and s.generation <> r.generation
   returning r.account_id into v_account_id;
   perform rollup.begin_next_backfill(v_account_id);
 end
@@ -207,132 +129,249 @@ $$;
 comment on function rollup.cancel_outdated_backfill(bigint) is
   'Cancels a run whose account has another zone now, or none: what it has done is void, and the new zone has queued a run of its own.';
 
-create or replace function rollup.chunk_payload(p_chunk rollup.backfill_chunks)
-returns jsonb
+create or replace function rollup.chunk_events()
+returns bigint
 language sql immutable parallel safe as $$
-  select jsonb_build_object('account_id', p_chunk.account_id, 'run_id', p_chunk.run_id, 'chunk', p_chunk.chunk)
+  select 50000::bigint
 $$;
-comment on function rollup.chunk_payload(rollup.backfill_chunks) is 'Which chunk a job rebuilds.';
+comment on function rollup.chunk_events() is
+  'How many raw events a chunk of a backfill run has, about: a fraction of a second of work, so that progress is seen and little lost.';
 
-create or replace function rollup.add_chunk_job(p_chunk rollup.backfill_chunks, p_delay interval default '0 s')
+create or replace function rollup.is_lock_conflict(p_sqlstate text)
+returns boolean
+language sql immutable parallel safe as $$
+  select p_sqlstate in ('RU006', '55P03', '40P01')
+$$;
+comment on function rollup.is_lock_conflict(text) is
+  'Whether an error is somebody else''s lock, or a deadlock with him, and no fault of what was tried.';
+
+create or replace function rollup.is_permanent_error(p_sqlstate text)
+returns boolean
+language sql immutable parallel safe as $$
+  select left(p_sqlstate, 2) in ('0A', '42', 'RU') or p_sqlstate = '55000'
+$$;
+comment on function rollup.is_permanent_error(text) is
+  'Whether another attempt would fail alike until somebody changes something: a right, a table, a publication, the account''s zone.';
+
+create or replace function rollup.max_attempts()
+returns int
+language sql immutable parallel safe as $$
+  select 5
+$$;
+comment on function rollup.max_attempts() is 'How often a chunk of a run, or its beginning, is tried before it has failed.';
+
+create or replace function rollup.begin_backfill(p_run_id bigint)
+returns boolean
+language plpgsql volatile as $$
+declare
+  v_run rollup.backfill_runs;
+begin
+  update rollup.backfill_runs as r
+  set state = 'running', started_at = now(), error = null
+  where r.id = p_run_id and r.state = 'pending'
+  returning * into v_run;
+  if v_run.id is null then
+    return false;
+  end if;
+  if v_run.from_date = '-infinity' and v_run.to_date = 'infinity' then
+    perform rollup.forget_account_marks(v_run.account_id);
+  end if;
+  insert into rollup.backfill_chunks (account_id, run_id, chunk, from_date, to_date, events)
+  select v_run.account_id, p_run_id, c.chunk, c.from_date, c.to_date, c.events
+  from rollup.plan_chunks(v_run.account_id, v_run.from_date, v_run.to_date, rollup.chunk_events()) as c;
+  update rollup.backfill_runs as r
+  set chunks_total = (select count(*) from rollup.backfill_chunks as c where c.account_id = v_run.account_id and c.run_id = p_run_id)
+  where r.id = p_run_id;
+  return true;
+end
+$$;
+comment on function rollup.begin_backfill(bigint) is
+  'Under the account''s lock: begins a pending run by cutting it into chunks; whether it was pending.';
+
+create or replace function rollup.next_chunk(p_account_id int, p_run_id bigint)
+returns rollup.backfill_chunks
+language sql stable as $$
+  select c
+  from rollup.backfill_chunks as c
+  where c.account_id = p_account_id and c.run_id = p_run_id and c.state = 'pending'
+  -- In time order: what comes later then finds what came before. What has failed has its next turn after all the others.
+  order by c.attempts, c.chunk
+  limit 1
+$$;
+comment on function rollup.next_chunk(int, bigint) is 'The chunk of a run to be rebuilt next; NULL when all have ended.';
+
+create or replace function rollup.record_chunk(
+  p_chunk rollup.backfill_chunks, p_state text, p_error text, p_events bigint default 0, p_rows_written bigint default 0
+)
+returns void
+language plpgsql volatile as $$
+declare
+  v_ended rollup.backfill_runs;
+begin
+  update rollup.backfill_chunks as c
+  set state = p_state, error = p_error, attempts = c.attempts + 1,
+    events = case p_state when 'done' then p_events else c.events end,
+    finished_at = case when p_state <> 'pending' then clock_timestamp() end
+  where c.account_id = p_chunk.account_id and c.run_id = p_chunk.run_id and c.chunk = p_chunk.chunk and c.state = 'pending';
+  if not found then
+    return;
+  end if;
+  update rollup.backfill_runs as r
+  set chunks_done = r.chunks_done + (p_state = 'done')::int,
+    chunks_failed = r.chunks_failed + (p_state = 'failed')::int,
+    events = r.events + p_events,
+    rows_written = r.rows_written + p_rows_written,
+    error = (
+      select format('chunk %s (%s to %s): %s', c.chunk, c.from_date, c.to_date, c.error)
+      from rollup.backfill_chunks as c
+      where c.account_id = r.account_id and c.run_id = r.id and c.error is not null
+      order by c.chunk
+      limit 1
+    )
+  where r.id = p_chunk.run_id;
+  update rollup.backfill_runs as r
+  set state = case when r.chunks_failed > 0 then 'failed' else 'done' end, finished_at = clock_timestamp()
+  where r.id = p_chunk.run_id and r.state = 'running' and r.chunks_done + r.chunks_failed = r.chunks_total
+  returning * into v_ended;
+  perform rollup.begin_next_backfill(v_ended.account_id);
+end
+$$;
+comment on function rollup.record_chunk(rollup.backfill_chunks, text, text, bigint, bigint) is
+  'Records an attempt at a chunk: its state after it, the error or what it read and wrote. After the last chunk the run has ended.';
+
+create or replace function rollup.fail_backfill(p_run_id bigint, p_chunk rollup.backfill_chunks, p_sqlstate text, p_error text)
+returns void
+language plpgsql volatile as $$
+declare
+  v_permanent boolean := rollup.is_permanent_error(p_sqlstate);
+begin
+  if p_chunk.chunk is not null then
+    perform rollup.record_chunk(
+      p_chunk, case when v_permanent or p_chunk.attempts + 1 >= rollup.max_attempts() then 'failed' else 'pending' end, p_error
+    );
+  else
+    update rollup.backfill_runs as r
+    set attempts = r.attempts + 1, error = p_error,
+      state = case when f.failed then 'failed' else 'pending' end,
+      finished_at = case when f.failed then clock_timestamp() end
+    from rollup.backfill_runs as w
+    cross join lateral (select v_permanent or w.attempts + 1 >= rollup.max_attempts() as failed) as f
+    where r.id = p_run_id and w.id = r.id and r.state = 'pending';
+  end if;
+end
+$$;
+comment on function rollup.fail_backfill(bigint, rollup.backfill_chunks, text, text) is
+  'Records that a chunk or, without one, the beginning of a run has failed: it is tried five times, what cannot succeed once. Days of a '
+  'failed chunk stay as they were.';
+
+create or replace function rollup.note_waiting(p_run_id bigint, p_reason text)
 returns void
 language sql volatile as $$
-  select rollup.add_job(
-    'backfill_chunk',
-    rollup.chunk_payload(p_chunk),
-    p_chunk.account_id,
-    p_delay,
-    -- In time order: what comes later then finds what came before.
-    least(p_chunk.chunk, 30000)
+  update rollup.backfill_runs as r
+  set error = p_reason
+  where r.id = (
+    select w.id
+    from rollup.backfill_runs as w
+    where w.id = p_run_id and w.state in ('pending', 'running') and w.error is distinct from p_reason
+    -- What it waits for may be whoever holds this row.
+    for no key update skip locked
   )
 $$;
-comment on function rollup.add_chunk_job(rollup.backfill_chunks, interval) is 'Queues a chunk for the worker.';
+comment on function rollup.note_waiting(bigint, text) is 'Says in a run why it does not go on.';
 
-create or replace function rollup.backfill_chunk(p_account_id int, p_run_id bigint, p_chunk int)
+create or replace function rollup.backfill_obstacle(p_run_id bigint, p_job_id bigint)
 returns text
+language sql stable as $$
+  select case
+    when r.state not in ('pending', 'running') or r.job_id <> p_job_id then 'ended'
+    -- Its end lets this one begin; to look again is for an end that is being committed just now.
+    when r.state = 'pending' and rollup.is_being_backfilled(r.account_id) then 'waiting'
+  end
+  from rollup.backfill_runs as r
+  where r.id = p_run_id
+  union all
+  select 'ended' where not exists (select from rollup.backfill_runs as r where r.id = p_run_id)
+$$;
+comment on function rollup.backfill_obstacle(bigint, bigint) is
+  'Why a job cannot go on with a run: "ended" is for ever (it has another job, or is no more), "waiting" until another run of the '
+  'account has ended; NULL: it can.';
+
+create or replace function rollup.backfill_pause(p_run_id bigint, p_attempts int)
+returns int
+language sql stable as $$
+  select case
+    when r.state = 'pending' then 2 ^ r.attempts
+    when r.state = 'running' and c.attempts > p_attempts then 2 ^ c.attempts
+    when r.state = 'running' then 0
+  end::int
+  from rollup.backfill_runs as r
+  cross join lateral rollup.next_chunk(r.account_id, r.id) as c
+  where r.id = p_run_id
+$$;
+comment on function rollup.backfill_pause(bigint, int) is
+  'The seconds until a run goes on after a chunk that had been tried p_attempts times before: none as long as others are left that were '
+  'not tried more often. NULL: it has ended.';
+
+create or replace function rollup.continue_backfill(
+  p_run_id bigint, p_job_id bigint default null,
+  out outcome text, out account_id int, out chunk int, out events bigint, out error text, out state text, out wait_seconds int
+)
 language plpgsql volatile
 -- See rollup.backfill.
-set lock_timeout = '300ms' as $$
+set lock_timeout = '300ms'
+set search_path = pg_catalog, pg_temp as $$
 declare
   v_chunk rollup.backfill_chunks;
   v_rebuilt record;
 begin
   perform rollup.cancel_outdated_backfill(p_run_id);
-  -- Read, then lock the account, then lock the row: the account's barrier must come before what this transaction writes.
-  select * into v_chunk
-  from rollup.backfill_chunks as c
-  where c.account_id = p_account_id and c.run_id = p_run_id and c.chunk = p_chunk;
-  if v_chunk.state = 'pending' and exists (select from rollup.backfill_runs as r where r.id = p_run_id and r.state = 'running') then
-    perform rollup.begin_rebuild('backfill_chunk', p_account_id, '1 s');
+  select r.account_id into account_id from rollup.backfill_runs as r where r.id = p_run_id;
+  outcome := rollup.backfill_obstacle(p_run_id, p_job_id);
+  if outcome is null then
+    begin
+      -- Before anything that this transaction writes, row locks included.
+      perform rollup.begin_rebuild('continue_backfill', account_id, '1 s');
+      outcome := rollup.backfill_obstacle(p_run_id, p_job_id);
+      if outcome is null and not rollup.await_old_writers(account_id) then
+        -- Rather than write every few seconds what cannot be claimed for hours.
+        outcome := 'waiting';
+        error := 'waiting for transactions older than the account''s time zone to end';
+      elsif outcome is null and rollup.begin_backfill(p_run_id) then
+        outcome := 'begun';
+      elsif outcome is null then
+        v_chunk := rollup.next_chunk(account_id, p_run_id);
+        if v_chunk.chunk is null then
+          -- Cancelled just now.
+          outcome := 'ended';
+        else
+          v_rebuilt := rollup.rebuild(account_id, v_chunk.from_date, v_chunk.to_date);
+          perform rollup.record_chunk(v_chunk, 'done', null, v_rebuilt.events, v_rebuilt.rows_written);
+          outcome := 'rebuilt';
+          events := v_rebuilt.events;
+        end if;
+      end if;
+    exception when query_canceled or others then
+      error := sqlerrm;
+      outcome := case when rollup.is_lock_conflict(sqlstate) then 'waiting' else 'failed' end;
+      if outcome = 'failed' then
+        perform rollup.fail_backfill(p_run_id, v_chunk, sqlstate, error);
+      end if;
+    end;
   end if;
-  select * into v_chunk
-  from rollup.backfill_chunks as c
-  where c.account_id = p_account_id and c.run_id = p_run_id and c.chunk = p_chunk
-  for update;
-  if v_chunk.state is distinct from 'pending' then
-    return v_chunk.state;
+  if outcome = 'waiting' then
+    error := coalesce(error, 'waiting for another backfill of the account to end');
+    perform rollup.note_waiting(p_run_id, error);
   end if;
-  if not exists (select from rollup.backfill_runs as r where r.id = p_run_id and r.state = 'running') then
-    update rollup.backfill_chunks as c set state = 'cancelled', finished_at = clock_timestamp()
-    where c.account_id = p_account_id and c.run_id = p_run_id and c.chunk = p_chunk;
-    return 'cancelled';
-  end if;
-
-  -- Rather than write every few seconds what cannot be claimed for hours.
-  if not rollup.await_old_writers(p_account_id) then
-    perform rollup.note_waiting(p_run_id);
-    perform rollup.add_chunk_job(v_chunk, '5 s');
-    return 'waiting';
-  end if;
-  v_rebuilt := rollup.rebuild(p_account_id, v_chunk.from_date, v_chunk.to_date);
-  update rollup.backfill_chunks as c
-  set state = 'done', events = v_rebuilt.events, attempts = c.attempts + 1, error = null, finished_at = clock_timestamp()
-  where c.account_id = p_account_id and c.run_id = p_run_id and c.chunk = p_chunk;
-  update rollup.backfill_runs as r
-  set chunks_done = r.chunks_done + 1, events = r.events + v_rebuilt.events, rows_written = r.rows_written + v_rebuilt.rows_written,
-    events_per_second = (r.events + v_rebuilt.events) / greatest(extract(epoch from clock_timestamp() - r.started_at), 0.001),
-    error = case
-      when exists (
-        select from rollup.backfill_chunks as c where c.account_id = p_account_id and c.run_id = p_run_id and c.error is not null
-      ) then r.error
-    end
-  where r.id = p_run_id;
-  perform rollup.finish_backfill(p_run_id);
-  return 'done';
+  chunk := v_chunk.chunk;
+  select r.state into state from rollup.backfill_runs as r where r.id = p_run_id;
+  wait_seconds := case outcome when 'ended' then null when 'waiting' then 2 else rollup.backfill_pause(p_run_id, v_chunk.attempts) end;
 end
 $$;
-comment on function rollup.backfill_chunk(int, bigint, int) is
-  'A job of the worker: rebuilds a chunk of a run and records it in the same transaction, so that nothing is done twice or left out '
-  'whenever it is killed. Returns the chunk''s state, or "waiting" if its days could not be claimed yet.';
-
-create or replace function rollup.is_busy_error(p_sqlstate text)
-returns boolean
-language sql immutable parallel safe as $$
-  select coalesce(p_sqlstate in ('RU006', '55P03', '40P01'), false)
-$$;
-comment on function rollup.is_busy_error(text) is
-  'Whether an error is somebody else''s lock, or a deadlock with him, and no fault of what was tried.';
-
-create or replace function rollup.is_lasting_error(p_sqlstate text)
-returns boolean
-language sql immutable parallel safe as $$
-  select coalesce(p_sqlstate in ('RU002', 'RU003'), false)
-$$;
-comment on function rollup.is_lasting_error(text) is
-  'Whether another attempt is no better: the account has no zone any more, or the range cannot be.';
-
-create or replace function rollup.fail_backfill_chunk(p_account_id int, p_run_id bigint, p_chunk int, p_sqlstate text, p_error text)
-returns text
-language plpgsql volatile as $$
-declare
-  v_chunk rollup.backfill_chunks;
-  v_busy boolean := rollup.is_busy_error(p_sqlstate);
-  v_lasting boolean := rollup.is_lasting_error(p_sqlstate);
-begin
-  update rollup.backfill_chunks as c
-  set attempts = c.attempts + (not v_busy)::int,
-    state = case when v_lasting or (c.attempts >= 4 and not v_busy) then 'failed' else c.state end,
-    error = p_error,
-    finished_at = case when v_lasting or (c.attempts >= 4 and not v_busy) then clock_timestamp() end
-  where c.account_id = p_account_id and c.run_id = p_run_id and c.chunk = p_chunk and c.state = 'pending'
-  returning * into v_chunk;
-  if v_chunk.run_id is null then
-    return null;
-  end if;
-  update rollup.backfill_runs as r
-  set error = format('chunk %s (%s to %s): %s', v_chunk.chunk, v_chunk.from_date, v_chunk.to_date, p_error),
-    chunks_failed = r.chunks_failed + (v_chunk.state = 'failed')::int
-  where r.id = p_run_id;
-  if v_chunk.state = 'pending' then
-    perform rollup.add_chunk_job(v_chunk, make_interval(secs => case when v_busy then 1 else 2 ^ v_chunk.attempts end));
-  end if;
-  perform rollup.finish_backfill(p_run_id);
-  return v_chunk.state;
-end
-$$;
-comment on function rollup.fail_backfill_chunk(int, bigint, int, text, text) is
-  'Notes that a chunk has failed: it is tried five times, a few seconds apart, then marked; its days stay as they were and uncovered. '
-  'What only has to wait for somebody is tried again for as long as it takes; what cannot succeed is marked at once.';
+comment on function rollup.continue_backfill(bigint, bigint) is
+  'One step of a run, for the job of the worker that repeats it, in a transaction of its own: begins the run, or rebuilds a chunk and '
+  'records it, so that nothing is done twice or left out whenever it is killed. outcome: begun, rebuilt, failed (an attempt, see error), '
+  'waiting (for another run, for older transactions, for a lock), ended (nothing is left for this job). state: of the run. wait_seconds: '
+  'until the next step; NULL: none. Errors of what it does are recorded, not raised. Example: select * from rollup.continue_backfill(7);';
 
 create or replace function rollup.settle_pending_backfill(
   p_account_id int, p_generation bigint, p_from date, p_to date, p_rows bigint
@@ -352,63 +391,31 @@ $$;
 comment on function rollup.settle_pending_backfill(int, bigint, date, date, bigint) is
   'Marks a run that has not begun as done when its days have just been rebuilt by rollup.backfill.';
 
-create or replace function rollup.finish_backfill(p_run_id bigint)
-returns void
-language plpgsql volatile as $$
-declare
-  v_account_id int;
-begin
-  update rollup.backfill_runs as r
-  set state = case when r.chunks_failed > 0 then 'failed' else 'done' end, finished_at = clock_timestamp()
-  where r.id = p_run_id and r.state = 'running' and r.chunks_done + r.chunks_failed = r.chunks_total
-  returning r.account_id into v_account_id;
-  perform rollup.begin_next_backfill(v_account_id);
-end
-$$;
-comment on function rollup.finish_backfill(bigint) is 'Ends a run whose chunks have all ended.';
-
 create or replace function rollup.requeue_backfills()
 returns bigint
-language plpgsql volatile as $$
-declare
-  v_plans bigint;
-  v_chunks bigint;
-begin
-  -- A job that was added anew while it ran, and then was killed: nobody will run it.
-  perform rollup_worker.complete_jobs(array(
-    select j.id from rollup_worker.jobs as j where j.key is null and j.attempts >= j.max_attempts and j.locked_at is null
-  ));
-  -- In order, so that workers who start together wait for, and do not deadlock with, each other.
-  perform rollup.add_plan_job(r)
-  from rollup.backfill_runs as r
-  where r.state = 'pending' and not rollup.is_queued('plan_backfill', jsonb_build_object('run_id', r.id))
-  order by r.id;
-  get diagnostics v_plans = row_count;
-  perform rollup.add_chunk_job(c)
-  from rollup.backfill_runs as r
-  join rollup.backfill_chunks as c on c.account_id = r.account_id and c.run_id = r.id
-  where r.state = 'running' and c.state = 'pending' and not rollup.is_queued('backfill_chunk', rollup.chunk_payload(c))
-  order by c.run_id, c.chunk;
-  get diagnostics v_chunks = row_count;
-  return v_plans + v_chunks;
-end
+language sql volatile
+set search_path = pg_catalog, pg_temp as $$
+  select count(rollup.queue_backfill(lost.id))
+  from (
+    select r.id
+    from rollup.backfill_runs as r
+    where r.state in ('pending', 'running') and not exists (
+      select
+      from rollup_worker.jobs as j
+      where j.id = r.job_id and j.task_identifier = 'backfill' and j.attempts < j.max_attempts
+    )
+    -- Workers that start together share them.
+    for no key update skip locked
+  ) as lost
 $$;
 comment on function rollup.requeue_backfills() is
-  'Queues the jobs of all runs that have not ended and have none, for when the queue was lost, restored without them, or has given them '
-  'up; returns how many. Safe beside workers.';
-
-create or replace function rollup.is_queued(p_task text, p_payload jsonb)
-returns boolean
-language sql stable as $$
-  select exists (
-    select from rollup_worker.jobs as j where j.key = rollup.job_key(p_task, p_payload) and j.attempts < j.max_attempts
-  )
-$$;
-comment on function rollup.is_queued(text, jsonb) is 'Whether a job waits or runs, and will be tried again should it be lost.';
+  'Gives a job to all runs that have not ended and have none, for when the queue was lost, restored without them, or has given them up; '
+  'returns how many. Safe beside workers.';
 
 create or replace function rollup.forget_backfills(p_older_than interval default '90 days')
 returns bigint
-language sql volatile as $$
+language sql volatile
+set search_path = pg_catalog, pg_temp as $$
   with forgotten as (
     delete from rollup.backfill_runs as r where r.finished_at < now() - p_older_than returning r.account_id, r.id
   ),

@@ -8,76 +8,42 @@ $$;
 comment on function rollup.worker_lock_class() is
   'First half of the advisory locks (worker_lock_class(), hashtext(worker id)) that say a worker is alive; "work" in ASCII.';
 
-create or replace function rollup.worker_attends(p_worker_id text, p_pid int default null)
-returns boolean
+create or replace function rollup.live_workers()
+returns table (worker_hash int, pid int)
 language sql volatile as $$
-  select exists (
-    select
-    from pg_locks as l
-    where l.locktype = 'advisory' and l.granted and l.objsubid = 2
-      and l.database = (select d.oid from pg_database as d where d.datname = current_database())
-      and l.classid = rollup.worker_lock_class()::oid
-      and l.objid = (hashtext(p_worker_id)::bigint & 4294967295)::oid
-      and l.pid = coalesce(p_pid, l.pid)
-  )
+  select l.objid::bigint::bit(32)::int, l.pid
+  from pg_locks as l
+  where l.locktype = 'advisory' and l.granted and l.objsubid = 2
+    and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+    and l.classid = rollup.worker_lock_class()::oid
 $$;
-comment on function rollup.worker_attends(text, int) is
-  'Whether a session (the one of p_pid) holds the lock that says a worker is alive.';
+comment on function rollup.live_workers() is 'The workers that are alive: hashtext of each one''s id, and the session that says so.';
 
-create or replace function rollup.attend_worker(p_worker_id text)
+create or replace function rollup.heartbeat(p_worker_id text)
 returns bigint
-language plpgsql volatile as $$
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
 declare
-  v_lost text[];
+  v_dead text[];
 begin
-  if not rollup.worker_attends(p_worker_id, pg_backend_pid()) then
-    perform pg_advisory_lock(rollup.worker_lock_class(), hashtext(p_worker_id));
+  if not exists (select from rollup.live_workers() as w where w.worker_hash = hashtext(p_worker_id) and w.pid = pg_backend_pid()) then
+    -- A worker whose queue has started anew has another id, and works on the jobs of the former no more.
+    perform pg_advisory_unlock_all();
+    perform pg_advisory_lock_shared(rollup.worker_lock_class(), hashtext(p_worker_id));
   end if;
-  select array_agg(l.locked_by) into v_lost
-  from (
-    select j.locked_by from rollup_worker._private_jobs as j where j.locked_by is not null
-    union
-    select q.locked_by from rollup_worker._private_job_queues as q where q.locked_by is not null
-  ) as l
-  where not rollup.worker_attends(l.locked_by);
-  if v_lost is not null then
-    perform rollup_worker.force_unlock_workers(v_lost);
+  select array_agg(distinct j.locked_by) into v_dead
+  from rollup_worker.jobs as j
+  where hashtext(j.locked_by) <> all (select w.worker_hash from rollup.live_workers() as w);
+  if v_dead is not null then
+    perform rollup_worker.force_unlock_workers(v_dead);
   end if;
-  -- A worker wrongly taken for dead, because only its attendance was lost, works on: a job is then done by two, and the one who is
-  -- second to remove it leaves its queue locked. (By age as well, which unlike the jobs is looked at anew should the row change.)
-  update rollup_worker._private_job_queues as q
-  set locked_at = null, locked_by = null
-  where q.locked_at < now() - interval '5 seconds'
-    and not exists (select from rollup_worker._private_jobs as j where j.job_queue_id = q.id and j.locked_by = q.locked_by);
-  return coalesce(cardinality(v_lost), 0);
+  return coalesce(cardinality(v_dead), 0);
 end
 $$;
-comment on function rollup.attend_worker(text) is
-  'Says, for as long as the session lives, that a worker is alive, and takes the jobs from those that are not: a killed worker leaves '
-  'its jobs locked, which graphile-worker itself would only notice after hours. Safe to repeat. Returns how many workers were gone.';
-
-create or replace function rollup.fail_plan_backfill(p_run_id bigint, p_sqlstate text, p_error text)
-returns text
-language plpgsql volatile as $$
-declare
-  v_run rollup.backfill_runs;
-begin
-  update rollup.backfill_runs as r
-  set error = p_error,
-    state = case when rollup.is_lasting_error(p_sqlstate) then 'failed' else r.state end,
-    finished_at = case when rollup.is_lasting_error(p_sqlstate) then clock_timestamp() end
-  where r.id = p_run_id and r.state = 'pending'
-  returning * into v_run;
-  if v_run.state = 'pending' and rollup.is_busy_error(p_sqlstate) then
-    perform rollup.add_plan_job(v_run, '1 s');
-    return 'waiting';
-  end if;
-  return v_run.state;
-end
-$$;
-comment on function rollup.fail_plan_backfill(bigint, text, text) is
-  'Notes that a run could not begin; returns its state: "waiting" is tried again in a moment, "pending" means that it is worth another '
-  'attempt some time.';
+comment on function rollup.heartbeat(text) is
+  'Registers a worker as alive for as long as the session lives, and unlocks the jobs of those that are not: a killed worker leaves its '
+  'jobs locked, which graphile-worker itself would only notice after hours. Safe to repeat; the session must have no advisory locks of '
+  'its own. Returns how many workers were dead.';
 
 create or replace function rollup.enqueue_repairs()
 returns setof bigint
@@ -124,11 +90,18 @@ comment on function rollup.enqueue_repairs() is
 
 create or replace function rollup.worker_health()
 returns table (
-  jobs_ready bigint, jobs_running bigint, jobs_later bigint, jobs_given_up bigint,
-  backfills_pending bigint, backfills_running bigint, accounts_to_fold bigint, dirty_accounts bigint
+  workers bigint, jobs_ready bigint, jobs_running bigint, jobs_later bigint, jobs_given_up bigint,
+  backfills_pending bigint, backfills_running bigint, accounts_to_fold bigint, deltas_pending bigint, dirty_accounts bigint
 )
-language sql stable as $$
-  select j.*, r.*, (select count(*) from rollup.accounts_to_fold()), (select count(distinct m.account_id) from rollup.dirty_marks as m)
+language sql volatile
+set search_path = pg_catalog, pg_temp as $$
+  select
+    (select count(distinct w.worker_hash) from rollup.live_workers() as w),
+    j.*,
+    r.*,
+    (select count(*) from rollup.accounts_to_fold()),
+    (select count(*) from (select from rollup.deltas limit 1000000) as d),
+    (select count(distinct m.account_id) from rollup.dirty_marks as m)
   from (
     select
       count(*) filter (where j.locked_at is null and j.run_at <= now() and j.attempts < j.max_attempts),
@@ -143,4 +116,5 @@ language sql stable as $$
     where r.state in ('pending', 'running')
   ) as r
 $$;
-comment on function rollup.worker_health() is 'What waits for the worker; it logs this once a minute.';
+comment on function rollup.worker_health() is
+  'The workers that are alive and what waits for them (deltas_pending is counted up to a million); each logs this once a minute.';

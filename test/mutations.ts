@@ -68,7 +68,7 @@ export const mutations: Mutation[] = [
     change: "taken in the statement that reads the deltas, by a fold",
     edits: {
       "33_fold.sql": [
-        ["if not rollup.try_lock_account(p_account_id) then\n    return 0;\n  end if;", ""],
+        ["if not rollup.queue_for_account(p_account_id) then\n    return 0;\n  end if;", ""],
         [
           "where p.account_id = p_account_id and p.generation",
           "where rollup.try_lock_account(p_account_id) and p.account_id = p_account_id and p.generation",
@@ -250,7 +250,7 @@ export const mutations: Mutation[] = [
   {
     rule: "writers never enqueue",
     change: "they queue the fold",
-    edits: writersAlso("perform rollup.add_job('fold', '{}', v_event.account_id::int)"),
+    edits: writersAlso("perform rollup_worker.add_job('fold')"),
     killedBy: ["engine/harmless.test.ts", "rule: append-only writers"],
   },
   {

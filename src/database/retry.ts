@@ -1,6 +1,6 @@
 /** Going on when the server is away: a lost connection, a restart, a failover. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { errorCode, toUserError } from "./errors.js";
+import { errorCode } from "./errors.js";
 
 const lost = new Set([
   ...["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH"],
@@ -27,24 +27,20 @@ export interface LoopOptions {
   signal: AbortSignal;
   /** Between the end of one round and the beginning of the next, in milliseconds. */
   every: number;
-  /** Told of a round that failed, unless it failed like the one before. */
+  /** Told of every round that failed. */
   failed: (error: unknown) => void;
 }
 
 /** Does `work` again and again until the signal is aborted; after failures at growing intervals, up to ten seconds. */
 export async function repeatedly(work: () => Promise<unknown>, options: LoopOptions) {
   const { signal, every, failed } = options;
-  let told: string | undefined;
   let failures = 0;
   while (!signal.aborted) {
     try {
       await work();
-      told = undefined;
       failures = 0;
     } catch (error) {
-      const { message } = toUserError(error);
-      if (message !== told && !signal.aborted) failed(error);
-      told = message;
+      if (!signal.aborted) failed(error);
       failures++;
     }
     const backoff = failures === 0 ? 0 : Math.min(250 * 2 ** failures, 10_000);

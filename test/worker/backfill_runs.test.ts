@@ -22,6 +22,7 @@ import {
   databaseWithHistory,
   eventually,
   failingDays,
+  hurry,
   lastRun,
   locked,
   runs,
@@ -89,7 +90,7 @@ async function assertSettled(sql: Sql, accounts = [1]): Promise<void> {
 }
 
 async function jobs(sql: Sql) {
-  return sql<{ key: string | null; attempts: number; locked_by: string | null }[]>`
+  return sql<{ id: string; attempts: number; locked_by: string | null }[]>`
     select * from rollup_worker.jobs`;
 }
 
@@ -97,11 +98,6 @@ async function covered(sql: Sql, account = 1): Promise<string> {
   const [row] = await sql`
     select covered::text from rollup.account_coverage where account_id = ${account}`;
   return row?.covered;
-}
-
-/** Lets jobs that are due later run now. */
-async function hurry(sql: Sql): Promise<void> {
-  await sql`update rollup_worker._private_jobs set run_at = now() where run_at > now() and locked_by is null`;
 }
 
 // --- One after the other --------------------------------------------------------------------------------
@@ -146,7 +142,7 @@ backfillRuns("two workers: accounts beside each other, and never two jobs of one
       from pg_locks as l join pg_stat_activity as a using (pid)
       where l.locktype = 'advisory' and l.classid = rollup.lock_class()::oid
         and l.database = (select oid from pg_database where datname = current_database())
-        and a.query like '%backfill_chunk%'`;
+        and a.query like '%continue_backfill%'`;
     assert.is(seen?.waiting, 0);
     most = Math.max(most, seen?.busy);
     return (await sql`select from rollup.backfill_runs where state <> 'done'`).length === 0;
@@ -163,7 +159,7 @@ backfillRuns(
     const { sql, url } = await prepared();
     await sql`select rollup.cancel_backfill(1)`;
     const second = await enqueueBackfill(sql, 1);
-    await sql`select rollup.plan_backfill(${second})`;
+    await sql`select rollup.continue_backfill(${second})`;
     await sql`select rollup.cancel_backfill(${second})`;
     await start(url);
     await assertSettled(sql);
@@ -175,7 +171,7 @@ backfillRuns(
       ],
     );
     const states = await sql`select distinct state from rollup.backfill_chunks`;
-    assert.equal([...states], [{ state: "cancelled" }]);
+    assert.equal([...states], [{ state: "pending" }]);
     assert.is(await covered(sql), "{}");
   },
 );
@@ -208,13 +204,14 @@ backfillRuns(
   "a cancellation that is not committed yet: the next run begins all the same",
   async () => {
     const { sql, url } = await prepared();
-    await sql`select rollup.plan_backfill(1)`;
+    await sql`select rollup.continue_backfill(1)`;
     const other = connect({ url });
     await other.unsafe("begin");
     await other`select rollup.cancel_backfill(1)`;
     const second = await enqueueBackfill(sql, 1);
-    const [planned] = await sql`select id from rollup.plan_backfill(${second})`;
-    assert.is(planned?.id, null);
+    const [waiting] =
+      await sql`select outcome, wait_seconds from rollup.continue_backfill(${second})`;
+    assert.equal({ ...waiting }, { outcome: "waiting", wait_seconds: 2 });
     await other.unsafe("commit");
     await other.end();
     await start(url);
@@ -269,7 +266,7 @@ backfillRuns(
     await old.unsafe("begin");
     await old`select pg_current_xact_id()`;
     await sql`select rollup.set_reporting_timezone(1, 'America/New_York')`;
-    for (let round = 0; round < 5; round++) await sql`select rollup.plan_backfill(1)`;
+    for (let round = 0; round < 5; round++) await sql`select rollup.continue_backfill(1)`;
     const [run] = await runs(sql);
     assert.equal([run?.state, run?.chunks_total], ["pending", 0]);
     await start(url);
@@ -277,7 +274,7 @@ backfillRuns(
     await sleep(2000);
     assert.match(run?.error ?? "", "waiting for transactions older than the account's time zone");
     assert.is((await sql`select from rollup.reporting_events_rollups`).length, 0);
-    const waiting = (await jobs(sql)).filter(({ key }) => key !== null);
+    const waiting = await jobs(sql);
     assert.is(waiting.length, 1);
     assert.ok((waiting[0]?.attempts ?? 0) <= 1);
     await old.unsafe("commit");
@@ -289,41 +286,6 @@ backfillRuns(
     assert.is((await runs(sql)).at(-1)?.error, null);
     assert.is(await covered(sql), "{(,)}");
     await assertSettled(sql);
-  },
-);
-
-backfillRuns("the error of a chunk stays to be seen while others are done", async () => {
-  const { sql } = await prepared();
-  await sql`select rollup.plan_backfill(1)`;
-  assert.is(
-    (await sql`select rollup.fail_backfill_chunk(1, 1, 1, 'XX000', 'no luck') as state`)[0]?.state,
-    "pending",
-  );
-  await sql`select rollup.backfill_chunk(1, 1, 2)`;
-  assert.match((await runs(sql))[0]?.error ?? "", "no luck");
-  await sql`select rollup.backfill_chunk(1, 1, 1)`;
-  assert.is((await runs(sql))[0]?.error, null);
-});
-
-backfillRuns(
-  "an account whose lock is taken is tried again and again, without counting",
-  async () => {
-    const { sql } = await prepared();
-    for (let attempt = 0; attempt < 30; attempt++) {
-      const [row] =
-        await sql`select rollup.fail_plan_backfill(1, 'RU006', 'account 1 is busy') as state`;
-      assert.is(row?.state, "waiting");
-    }
-    assert.is((await runs(sql))[0]?.error, "account 1 is busy");
-    await sql`select rollup.plan_backfill(1)`;
-    assert.is((await runs(sql))[0]?.error, null);
-    for (let attempt = 0; attempt < 10; attempt++)
-      await sql`select rollup.fail_backfill_chunk(1, 1, 1, 'RU006', 'account 1 is busy')`;
-    const [chunk] = await sql`select state, attempts from rollup.backfill_chunks where chunk = 1`;
-    assert.equal({ ...chunk }, { state: "pending", attempts: 0 });
-    const soon =
-      await sql`select from rollup_worker.jobs where run_at > now() + interval '2 seconds'`;
-    assert.is(soon.length, 0);
   },
 );
 
@@ -388,33 +350,22 @@ backfillRuns("queueing again beside live jobs adds none", async () => {
   await assertSettled(sql);
 });
 
-backfillRuns(
-  "jobs that were given up are queued again, and those that nobody needs are removed",
-  async () => {
-    const { sql, url } = await prepared();
-    await sql`select rollup.plan_backfill(1)`;
-    // Chunk 1 as after 25 lost connections; chunk 2 added anew by itself while it ran, and then killed; chunk 3 lost.
-    await sql`update rollup_worker._private_jobs set attempts = max_attempts where key like '%"chunk": 1,%'`;
-    await sql`
-    update rollup_worker._private_jobs set attempts = 1, locked_at = now(), locked_by = 'gone' where key like '%"chunk": 2,%'`;
-    await sql`select rollup.fail_backfill_chunk(1, 1, 2, 'XX000', 'no luck')`;
-    await sql`update rollup_worker._private_jobs set locked_at = null, locked_by = null where locked_by = 'gone'`;
-    await sql`delete from rollup_worker._private_jobs where key like '%"chunk": 3,%'`;
-    const abandoned = () => sql`select from rollup_worker.jobs where key is null`;
-    assert.is((await abandoned()).length, 1);
-    const [row] = await sql`select rollup.requeue_backfills() as jobs`;
-    assert.is(row?.jobs, "2");
-    // The one given up has lost its key to the new one.
-    await sql`select rollup.requeue_backfills()`;
-    assert.is((await abandoned()).length, 0);
-    await start(url);
-    await eventually("it is done", async () => {
-      await hurry(sql);
-      return (await runs(sql))[0]?.state === "done";
-    });
-    await eventually("no job is left", async () => (await jobs(sql)).length === 0);
-  },
-);
+backfillRuns("a run whose job was given up, or lost, gets another", async () => {
+  const { sql, url } = await prepared();
+  await addHistory(sql, { account: 2, timezone: "UTC" });
+  await addHistory(sql, { account: 3, timezone: "UTC" });
+  await sql`select rollup_worker.permanently_fail_jobs(array(select job_id from rollup.backfill_runs where account_id = 1))`;
+  await sql`select rollup_worker.complete_jobs(array(select job_id from rollup.backfill_runs where account_id = 2))`;
+  const queued = () => sql`
+    select account_id from rollup.backfill_runs as r
+    join rollup_worker.jobs as j on j.id = r.job_id and j.attempts < j.max_attempts order by 1`;
+  assert.equal([...(await queued())], [{ account_id: 3 }]);
+  const [row] = await sql`select rollup.requeue_backfills() as jobs`;
+  assert.is(row?.jobs, "2");
+  assert.is((await queued()).length, 3);
+  await start(url);
+  for (const account of [1, 2, 3]) assert.is((await lastRun(sql, account)).state, "done");
+});
 
 backfillRuns("a worker that is taken for dead while it works does no harm", async () => {
   const { sql, url } = await prepared();
@@ -423,7 +374,7 @@ backfillRuns("a worker that is taken for dead while it works does no harm", asyn
   await start(url);
   for (let round = 1; round <= 4; round++) {
     await chunksDone(sql, 2 * round);
-    // Whoever attends again first takes the other's jobs.
+    // Whoever registers again first takes the other's jobs.
     await sql`
       select pg_terminate_backend(l.pid) from pg_locks as l
       where l.locktype = 'advisory' and l.classid = rollup.worker_lock_class()::oid
@@ -462,20 +413,17 @@ backfillRuns(
 
 backfillRuns("jobs of runs that are no more do nothing", async () => {
   const { sql, url } = await prepared();
-  await sql`select rollup.plan_backfill(1)`;
+  await sql`select rollup.continue_backfill(1)`;
   await sql`delete from rollup.backfill_chunks`;
   await sql`delete from rollup.backfill_runs`;
-  await sql`select rollup.add_job('plan_backfill', '{"run_id": 1}', 1)`;
   await start(url);
   await eventually("no job is left", async () => (await jobs(sql)).length === 0);
-  assert.ok(!told.some((line) => /not rebuilt|could not begin/.test(line)), told.join("\n"));
-  const [row] = await sql`select rollup.fail_backfill_chunk(1, 1, 1, 'XX000', 'gone') as state`;
-  assert.is(row?.state, null);
+  assert.ok(!told.some((line) => /failed|Failed/.test(line)), told.join("\n"));
 });
 
 backfillRuns("ended runs are kept for 90 days, with their chunks; others for ever", async () => {
   const { sql } = await prepared();
-  await sql`select rollup.plan_backfill(1)`;
+  await sql`select rollup.continue_backfill(1)`;
   await sql`
     insert into rollup.backfill_runs (account_id, generation, from_date, to_date, state, finished_at, requested_at)
     select 2, 1, '2025-01-01', '2025-01-31', state, now() - age, now() - interval '1 year'
@@ -493,31 +441,6 @@ backfillRuns("ended runs are kept for 90 days, with their chunks; others for eve
     select from rollup.backfill_chunks as c where not exists (select from rollup.backfill_runs as r where r.id = c.run_id)`;
   assert.is(left.length, 0);
 });
-
-backfillRuns(
-  "a queue that is locked without a job of it is let go, but not a moment too early",
-  async () => {
-    const { sql } = await prepared();
-    await sql`select rollup.plan_backfill(1)`;
-    const attendance = await sql.reserve();
-    const attend = () => attendance`select rollup.attend_worker('me')`;
-    const lock = (ago: string) => sql`
-    update rollup_worker._private_job_queues set locked_by = 'me', locked_at = now() - ${ago}::interval`;
-    await attend();
-    await lock("1 second");
-    await attend();
-    assert.is(await locked(sql), 1);
-    await sql`
-    update rollup_worker._private_jobs set locked_by = 'me', locked_at = now() where key like '%"chunk": 1,%'`;
-    await lock("1 hour");
-    await attend();
-    assert.is(await locked(sql), 2);
-    await sql`delete from rollup_worker._private_jobs where locked_by = 'me'`;
-    await attend();
-    assert.is(await locked(sql), 0);
-    attendance.release();
-  },
-);
 
 // --- Kills ----------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import {
   databaseWithHistory,
   eventually,
   failingDays,
+  hurry,
   lastRun,
   locked,
   runs,
@@ -200,7 +201,7 @@ backfill("chunks that fail: 1, with the reason and what to do", async () => {
   await failingDays(sql, "2026-01-10", "2026-01-10");
   const going = startCli(["backfill", "1", "--yes"], { env });
   await eventually("the run has ended", async () => {
-    await sql`update rollup_worker._private_jobs set run_at = now() where run_at > now() and locked_by is null`;
+    await hurry(sql);
     return (await runs(sql))[0]?.state === "failed";
   });
   const { code, stderr } = await going.result;

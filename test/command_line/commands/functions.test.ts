@@ -77,52 +77,44 @@ test("the outlook of a backfill is in account time", async () => {
   assert.equal([none?.from_date, none?.to_date, none?.events], ["2030-01-01", "2030-01-01", "0"]);
 });
 
-test("a worker is alive for as long as its session is", async () => {
-  const alive = async () => {
-    const [row] = await sql`select rollup.worker_attends('worker a') as alive`;
-    return row?.alive;
-  };
+async function alive(worker: string): Promise<boolean> {
+  const [row] = await sql`
+    select exists (select from rollup.live_workers() where worker_hash = hashtext(${worker})) as alive`;
+  return row?.alive;
+}
+
+test("a worker is alive for as long as its session is, or until it takes another id", async () => {
   const session = connect({ url: databaseUrl });
-  assert.is(await alive(), false);
-  await session`select rollup.attend_worker('worker a')`;
-  await session`select rollup.attend_worker('worker a')`;
-  assert.is(await alive(), true);
+  assert.is(await alive("worker a"), false);
+  await session`select rollup.heartbeat('worker a')`;
+  await session`select rollup.heartbeat('worker a')`;
+  assert.is(await alive("worker a"), true);
+  await session`select rollup.heartbeat('worker b')`;
+  assert.equal([await alive("worker a"), await alive("worker b")], [false, true]);
   await session.end();
-  for (let n = 0; n < 50 && (await alive()); n++) await new Promise((done) => setTimeout(done, 20));
-  assert.is(await alive(), false);
+  for (let n = 0; n < 50 && (await alive("worker b")); n++)
+    await new Promise((done) => setTimeout(done, 20));
+  assert.is(await alive("worker b"), false);
 });
 
-test("jobs of a worker that is gone become free, those of a living one do not", async () => {
+test("jobs of a dead worker become free, those of a living one do not", async () => {
   const living = connect({ url: databaseUrl });
-  await living`select rollup.attend_worker('living')`;
+  await living`select rollup.heartbeat('living')`;
+  for (let n = 0; n < 4; n++) await sql`select rollup_worker.add_job('backfill', '{"run_id": -1}')`;
   await sql`
-    update rollup_worker._private_jobs set locked_at = now(), locked_by = case when id % 2 = 0 then 'living' else 'gone' end`;
-  const [counts] = await sql<{ gone: number; living: number }[]>`
-    select count(*) filter (where locked_by = 'gone')::int as gone, count(*) filter (where locked_by = 'living')::int as living
-    from rollup_worker._private_jobs`;
-  assert.ok((counts?.gone ?? 0) > 0);
-  const [released] = await living`select rollup.attend_worker('living') as workers`;
+    update rollup_worker._private_jobs set locked_at = now(), locked_by = case when id % 2 = 0 then 'living' else 'dead' end`;
+  const [released] = await living`select rollup.heartbeat('living') as workers`;
   assert.is(released?.workers, "1");
-  const locks =
-    await sql`select distinct locked_by from rollup_worker._private_jobs where locked_by is not null`;
+  const locks = await sql`
+    select locked_by, id % 2 as odd, count(*) > 0 as some from rollup_worker.jobs group by 1, 2 order by 2`;
   assert.equal(
-    locks.map((row) => row.locked_by),
-    (counts?.living ?? 0) > 0 ? ["living"] : [],
+    locks.map((row) => [row.locked_by, row.odd]),
+    [
+      ["living", "0"],
+      [null, "1"],
+    ],
   );
   await living.end();
-});
-
-test("a run that can never begin fails; one that may is left for another attempt", async () => {
-  const [run] = await sql<{ id: string }[]>`select rollup.enqueue_backfill(1) as id`;
-  const fail = async (code: string) => {
-    const [row] =
-      await sql`select rollup.fail_plan_backfill(${run?.id as string}, ${code}, 'because') as state`;
-    return row?.state;
-  };
-  assert.is(await fail("RU006"), "waiting");
-  assert.is(await fail("57014"), "pending");
-  assert.is(await fail("RU002"), "failed");
-  assert.is(await fail("RU002"), null);
 });
 
 test.run();

@@ -102,10 +102,15 @@ export async function lastRun(sql: Sql, account = 1, seconds = 30): Promise<Run>
   return run as Run;
 }
 
-/** The jobs and queues that are locked. */
+/** The jobs that are locked. */
 export async function locked(sql: Sql): Promise<number> {
   const [row] = await sql<{ locked: number }[]>`
-    select (select count(*)::int from rollup_worker._private_jobs where locked_by is not null)
-         + (select count(*)::int from rollup_worker._private_job_queues where locked_by is not null) as locked`;
+    select count(*)::int as locked from rollup_worker.jobs where locked_by is not null`;
   return row?.locked ?? -1;
+}
+
+/** Lets jobs that are due later run now. */
+export async function hurry(sql: Sql): Promise<void> {
+  await sql`
+    select rollup_worker.reschedule_jobs(array(select id from rollup_worker.jobs where run_at > now()), run_at => now())`;
 }
