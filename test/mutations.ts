@@ -771,4 +771,85 @@ export const mutations: Mutation[] = [
     },
     killedBy: ["concurrency/interleavings.test.ts", "its mark stays"],
   },
+  {
+    rule: "a fold queues for the lock",
+    change: "it only tries",
+    edits: {
+      "33_fold.sql": [
+        [
+          "  perform pg_advisory_xact_lock(rollup.lock_class(), p_account_id);\n",
+          "  return false;\n",
+        ],
+      ],
+    },
+    killedBy: ["engine/fold.test.ts", "whose writers always have its lock"],
+  },
+  {
+    rule: "a fold queues for the lock",
+    change: "also where others may wait for its transaction",
+    edits: {
+      "33_fold.sql": [
+        ["pg_current_xact_id_if_assigned() is not null or rollup.holds_host_lock()", "false"],
+      ],
+    },
+    killedBy: ["engine/fold.test.ts", "queues for no lock"],
+  },
+  {
+    rule: "one run of an account at a time",
+    change: "as many as there are",
+    edits: {
+      "43_backfill_runs.sql": [
+        [
+          "when r.state = 'pending' and rollup.is_being_backfilled(r.account_id) then 'waiting'",
+          "",
+        ],
+      ],
+    },
+    killedBy: ["worker/backfill_runs.test.ts", "a cancellation that is not committed yet"],
+  },
+  {
+    rule: "a run is one job",
+    change: "whoever has been given its place works on",
+    edits: { "43_backfill_runs.sql": [["or r.job_id <> p_job_id then", "then"]] },
+    killedBy: ["engine/backfill_runs.test.ts", "not the run's any more"],
+  },
+  {
+    rule: "a chunk is tried five times",
+    change: "what cannot succeed too",
+    edits: {
+      "43_backfill_runs.sql": [
+        [
+          "v_permanent boolean := rollup.is_permanent_error(p_sqlstate)",
+          "v_permanent boolean := false",
+        ],
+      ],
+    },
+    killedBy: ["engine/backfill_runs.test.ts", "fails with 55000"],
+  },
+  {
+    rule: "a chunk is tried five times",
+    change: "a lock conflict counts",
+    edits: {
+      "43_backfill_runs.sql": [
+        [
+          "case when rollup.is_lock_conflict(sqlstate) then 'waiting' else 'failed' end",
+          "'failed'",
+        ],
+      ],
+    },
+    killedBy: ["engine/backfill_runs.test.ts", "a lock that somebody has"],
+  },
+  {
+    rule: "the barrier before anything that is written",
+    change: "a run is locked first",
+    edits: {
+      "43_backfill_runs.sql": [
+        [
+          "      perform rollup.begin_rebuild('continue_backfill'",
+          "      perform 1 from rollup.backfill_runs as r where r.id = p_run_id for update;\n      perform rollup.begin_rebuild('continue_backfill'",
+        ],
+      ],
+    },
+    killedBy: ["engine/backfill_runs.test.ts", "barrier of a new zone"],
+  },
 ];
