@@ -41,7 +41,7 @@ begin
 end
 $$;
 comment on function rollup.heartbeat(text) is
-  'Registers a worker as alive for as long as the session lives, and unlocks the jobs of those that are not: a killed worker leaves its '
+  'Registers a worker as alive for as long as the session lives (NULL: none is), and unlocks the jobs of those that are not: a killed worker leaves its '
   'jobs locked, which graphile-worker itself would only notice after hours. Safe to repeat; the session must have no advisory locks of '
   'its own. Returns how many workers were dead.';
 
@@ -118,3 +118,18 @@ set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function rollup.worker_health() is
   'The workers that are alive and what waits for them (deltas_pending is counted up to a million); each logs this once a minute.';
+
+create or replace function rollup.warnings()
+returns setof text
+language sql volatile
+set search_path = pg_catalog, pg_temp as $$
+  select format('No worker takes jobs, and %s %s for one.', r.waiting, case r.waiting when 1 then 'backfill waits' else 'backfills wait' end)
+  from (select count(*) as waiting from rollup.backfill_runs as r where r.state in ('pending', 'running')) as r
+  where r.waiting > 0 and not exists (select from rollup.live_workers())
+  union all
+  select format('Account %s has more than 100,000 pending changes: until a worker has folded them its reads are slower.', a)
+  from rollup.accounts_to_fold() as a
+  where exists (select from rollup.deltas as d where d.account_id = a offset 100000)
+$$;
+comment on function rollup.warnings() is
+  'What somebody should see to, in plain words: work that nobody does, and backlogs. The worker logs it once a minute, status shows it.';

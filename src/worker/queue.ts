@@ -118,12 +118,11 @@ export class Queue {
     };
   }
 
-  /** Being alive is a lock of a session; a lost one is taken anew. */
+  /** Being alive is a lock of a session: a lost one is taken anew, and without a queue there is none. */
   async #beat(): Promise<void> {
-    if (this.#poolId === undefined) return;
     const { heartbeat, context, trouble } = this.#options;
     const [row] = await heartbeat<{ dead: string }[]>`
-      select rollup.heartbeat(${this.#poolId}) as dead`;
+      select rollup.heartbeat(${this.#poolId ?? null}) as dead`;
     trouble.connected();
     if (Number(row?.dead) === 0) return;
     context.log("warn", "took over the jobs of killed workers", { workers: row?.dead });

@@ -2,17 +2,19 @@ import type { Level, Log } from "../command_line/log.js";
 import { toUserError } from "../database/errors.js";
 import { isLostConnection } from "../database/retry.js";
 
-const again = 60_000;
 const lost = "connection lost; trying to connect again";
 
 /** Tells what goes wrong at once, and again every minute for as long as it lasts. */
 export class Trouble {
   readonly #log: Log;
+  readonly #again: number;
   readonly #toldAt = new Map<string, number>();
   #lostAt: number | undefined;
 
-  constructor(log: Log) {
+  /** `again`: how long until the same is told again, in milliseconds. */
+  constructor(log: Log, again = 60_000) {
     this.#log = log;
+    this.#again = again;
   }
 
   /** A lost connection, which many notice, is one trouble whatever it keeps from being done. */
@@ -27,7 +29,7 @@ export class Trouble {
 
   insist(what: string, error: unknown, level: Level = "warn"): void {
     const now = performance.now();
-    const recently = now - (this.#toldAt.get(what) ?? Number.NEGATIVE_INFINITY) < again;
+    const recently = now - (this.#toldAt.get(what) ?? Number.NEGATIVE_INFINITY) < this.#again;
     this.#log(recently ? "debug" : level, what, { error: toUserError(error).message });
     if (!recently) this.#toldAt.set(what, now);
   }

@@ -354,6 +354,27 @@ worker("survives a crash of the server", async () => {
   }
 });
 
+worker("a queue that cannot run is told, and so is when it runs again", async () => {
+  const { sql, url } = await prepared();
+  await sql`insert into rollup_worker.migrations (id, breaking) values (1000000, true)`;
+  const running = await start(url);
+  await eventually("it is told", async () =>
+    told.some(
+      ({ level, message }) => level === "error" && message.startsWith("the queue does not"),
+    ),
+  );
+  assert.match(String(running.failure()?.error), "revision");
+  assert.is((await sql`select from rollup.live_workers()`).length, 0);
+  assert.is((await runs(sql))[0]?.state, "pending");
+  await sql`delete from rollup_worker.migrations where id = 1000000`;
+  assert.is((await lastRun(sql)).state, "done");
+  await eventually("it is told", async () =>
+    told.some(({ message }) => message === "the queue runs"),
+  );
+  assert.is(running.failure(), undefined);
+  assert.is((await sql`select from rollup.live_workers()`).length, 1);
+});
+
 worker("a job that makes no sense fails without harm", async () => {
   const { sql, url } = await prepared();
   await sql`select rollup_worker.add_job('backfill', '{"account_id": "x"}')`;

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import pc from "picocolors";
 import { connect, type Sql } from "../../database/connection.js";
-import { UserError } from "../../database/errors.js";
+import { toUserError, UserError } from "../../database/errors.js";
 import {
   backfillOutlook,
   enqueueBackfill,
@@ -9,7 +9,7 @@ import {
   type RunProgress,
   watchBackfill,
 } from "../../worker/backfill.js";
-import { startWorker } from "../../worker/worker.js";
+import { startWorker, type Worker } from "../../worker/worker.js";
 import { accountArgument, dateArgument } from "../arguments.js";
 import { action, type Context } from "../command.js";
 import { divertConsole, silent } from "../log.js";
@@ -160,24 +160,63 @@ async function workOff(context: Context, { url, runId, account }: Work): Promise
   const { out, interrupted, endsByItself, defer } = context;
   endsByItself();
   const bar = progressBar(`Run ${runId}`);
-  // What goes wrong with a chunk stands in the run, and there the bar shows it.
   divertConsole(silent);
-  const worker = await startWorker(url);
+  // What goes wrong with a chunk stands in the run, and there the bar shows it.
+  const worker = await startWorker(url, {
+    log: (level, message, { error } = {}) => level === "error" && bar.say(`${message}: ${error}`),
+  });
   // What the server says when it goes down would be written across the bar.
   const watcher = connect(url, { max: 1 });
   defer(() => watcher.end({ timeout: 1 }));
+  const stranded = new Stranded(worker);
   const seen = await watchBackfill(watcher, runId, {
-    signal: interrupted,
-    progress: (run) => show(bar, run),
+    signal: AbortSignal.any([interrupted, stranded.signal]),
+    progress: (run) => {
+      show(bar, run);
+      stranded.look();
+    },
     lost: () => bar.say("The server does not answer; going on as soon as it does …"),
   });
   bar.stop();
   if (interrupted.aborted) out.progress("Finishing the chunk under way …");
   await worker.stop();
+  if (stranded.signal.aborted) throw stranded.signal.reason;
   if (!interrupted.aborted) return conclude(out, seen);
   const [last] = await watcher<RunProgress[]>`
     select * from rollup.backfill_progress(${runId})`.catch(() => [seen]);
   return last?.state === "done" ? conclude(out, last) : interruptedAt(out, last, account);
+}
+
+const patience = 15_000;
+
+/** Gives up when the queue of this process does not run although the database answers. */
+class Stranded {
+  readonly #worker: Worker;
+  readonly #stranded = new AbortController();
+  readonly signal = this.#stranded.signal;
+  #answeringSince = performance.now();
+  #lookedAt = performance.now();
+
+  constructor(worker: Worker) {
+    this.#worker = worker;
+  }
+
+  /** Told whenever the database has answered. */
+  look(): void {
+    const now = performance.now();
+    if (now - this.#lookedAt > 2000) this.#answeringSince = now;
+    this.#lookedAt = now;
+    const failure = this.#worker.failure();
+    if (failure === undefined) return;
+    if (Math.min(failure.milliseconds, now - this.#answeringSince) < patience) return;
+    const { message } = toUserError(failure.error);
+    this.#stranded.abort(
+      new UserError(`This process cannot take the run's job: ${message}`, {
+        hint: "The run stays queued, and nothing is lost. Begin again when the cause is gone, or start a worker elsewhere.",
+        cause: failure.error,
+      }),
+    );
+  }
 }
 
 function show(bar: ProgressBar, run: RunProgress): void {
@@ -216,6 +255,11 @@ function conclude(out: Output, run: RunProgress | undefined): number {
   if (run.state === "cancelled") {
     const why = run.error ? ` (${run.error})` : "";
     out.progress(`Run ${run.id} was cancelled${why}; ${figures} before that.`);
+    return 1;
+  }
+  if (run.chunks_total === 0) {
+    out.progress(`Run ${run.id} could not begin: ${run.error}`);
+    out.progress(`When the cause is gone: ${command(`backfill ${run.account_id}`)}`);
     return 1;
   }
   out.progress(

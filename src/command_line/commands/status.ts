@@ -51,7 +51,10 @@ export function registerStatus(program: Command): void {
 async function showAll(out: Output, sql: Sql): Promise<number> {
   const accounts = await sql<AccountStatus[]>`
     select * from rollup.account_status order by account_id`;
-  out.document({ accounts });
+  const warnings = (
+    await sql<{ warning: string }[]>`select w as warning from rollup.warnings() as w`
+  ).map(({ warning }) => warning);
+  out.document({ accounts, warnings });
   if (accounts.length === 0) {
     out.line("No account has a time zone yet. To set one: reporting-rollup timezone ACCOUNT");
     return 0;
@@ -75,6 +78,7 @@ async function showAll(out: Output, sql: Sql): Promise<number> {
     status.running_backfill_id ?? "–",
   ]);
   out.line(table(columns, rows));
+  for (const warning of warnings) out.line(`${pc.yellow("!")} ${warning}`);
   return 0;
 }
 

@@ -1,9 +1,6 @@
 import type { WorkerContext } from "./task.js";
 
-/** So many pending deltas slow reads down, and mean that folding lags behind. */
-export const manyDeltas = 100_000;
-
-/** The health line: what waits, what was done since the last one, and how much memory it takes. */
+/** The health line: what waits, what was done since the last one, and how much memory it takes; and what to see to. */
 export async function health({ sql, log, done }: WorkerContext): Promise<void> {
   const [waiting] = await sql<Record<string, string>[]>`select * from rollup.worker_health()`;
   log("info", "health", {
@@ -14,11 +11,9 @@ export async function health({ sql, log, done }: WorkerContext): Promise<void> {
     errors: done.errors,
     memory_mb: Math.round(process.memoryUsage().rss / 2 ** 20),
   });
-  const pending = Number(waiting?.deltas_pending);
-  if (pending >= manyDeltas) {
-    log("warn", "many pending changes: reads are slower until they are folded", {
-      deltas_pending: waiting?.deltas_pending,
-    });
-  }
+  const warnings = await sql<
+    { warning: string }[]
+  >`select w as warning from rollup.warnings() as w`;
+  for (const { warning } of warnings) log("warn", warning);
   Object.assign(done, { chunks: 0, events: 0n, folded: 0, errors: 0 });
 }

@@ -210,6 +210,43 @@ backfill("chunks that fail: 1, with the reason and what to do", async () => {
   assert.match(stderr, "read from raw events");
 });
 
+backfill("what cannot succeed ends within seconds, with the reason", async () => {
+  const { sql, env } = await prepared();
+  await smallChunks(sql, 100);
+  await sql.unsafe(`
+    create function public.refuse() returns trigger language plpgsql as $$
+      begin raise exception using errcode = '55000', message = 'cannot write to ' || tg_table_name; end $$`);
+  for (const [table, message] of [
+    ["backfill_chunks", /Run \d+ could not begin: cannot write to backfill_chunks/],
+    [
+      "reporting_events_rollups",
+      /(\d+) of \1 chunks failed: chunk 1 .*: cannot write to reporting_/,
+    ],
+  ] as const) {
+    await sql.unsafe(
+      `create trigger refuse before insert on rollup.${table} for each statement execute function public.refuse()`,
+    );
+    const started = performance.now();
+    const { code, stderr } = await cli(["backfill", "1", "--yes"], { env });
+    assert.is(code, 1);
+    assert.match(stderr, message);
+    assert.ok(performance.now() - started < 15_000);
+    await sql.unsafe(`drop trigger refuse on rollup.${table}`);
+  }
+});
+
+backfill("a queue that cannot run is told at once, and the command ends", async () => {
+  const { sql, env } = await prepared();
+  await sql`insert into rollup_worker.migrations (id, breaking) values (1000000, true)`;
+  const going = terminal(["backfill", "1", "--yes"], { env });
+  await going.until(/the queue does not run: jobs wait: .*revision/);
+  await going.until(/This process cannot take the run's job: .*revision/);
+  await going.until("hint: The run stays queued");
+  assert.is(await going.ended, 1);
+  const { stdout } = await cli(["status"], { env });
+  assert.match(stdout, "No worker takes jobs, and 1 backfill waits for one.");
+});
+
 backfill("a run cancelled elsewhere: 1", async () => {
   const { sql, env } = await prepared();
   await smallChunks(sql, 100);

@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { cli } from "../../support/cli.js";
-import { database } from "../../support/database.js";
+import { connect, database, databaseUrl } from "../../support/database.js";
 import { addHistory } from "./support.js";
 
 const sql = database();
@@ -10,7 +10,10 @@ test("status without accounts says how to begin", async () => {
   const { code, stdout } = await cli(["status"]);
   assert.is(code, 0);
   assert.match(stdout, "No account has a time zone yet");
-  assert.equal(JSON.parse((await cli(["status", "--json"])).stdout), { accounts: [] });
+  assert.equal(JSON.parse((await cli(["status", "--json"])).stdout), {
+    accounts: [],
+    warnings: [],
+  });
 });
 
 test("status of all accounts, and of one", async () => {
@@ -34,6 +37,27 @@ test("status of all accounts, and of one", async () => {
   assert.is(account.covered, "{}");
   assert.is(backfill_runs[0].state, "pending");
   assert.match((await cli(["status", "3"])).stdout, "No time zone, so no rollups");
+});
+
+test("status warns when no worker takes jobs, and of large backlogs", async () => {
+  const alone = await cli(["status"]);
+  assert.match(alone.stdout, "! No worker takes jobs, and 1 backfill waits for one.");
+  assert.not.match(alone.stdout, "pending changes");
+  const worker = connect({ url: databaseUrl });
+  await worker`select rollup.heartbeat('a worker')`;
+  const deltas = async (count: number) => {
+    await sql`
+      insert into rollup.deltas (account_id, generation, date, event_name, count, sum_value, sum_value_business_hours, from_delete)
+      select 1, generation, '2026-01-05', 'reply_time', 0, 0, 0, false
+      from rollup.account_settings, generate_series(1, ${count}) where account_id = 1`;
+    return JSON.parse((await cli(["status", "--json"])).stdout).warnings;
+  };
+  assert.equal(await deltas(100_000), []);
+  assert.equal(await deltas(1), [
+    "Account 1 has more than 100,000 pending changes: until a worker has folded them its reads are slower.",
+  ]);
+  await worker.end();
+  await sql`select rollup.fold(1)`;
 });
 
 test("flag says what reads do", async () => {
