@@ -123,7 +123,7 @@ commands("a reader that closes the pipe is no failure", async () => {
 commands("output that cannot be written is one", async () => {
   const { code, stderr } = await promisify(execFile)(
     "/bin/sh",
-    ["-c", `'${process.execPath}' --import tsx src/command_line/cli.ts migrate > /dev/full`],
+    ["-c", `'${process.execPath}' dist/command_line/cli.js migrate > /dev/full`],
     { cwd: root, env: { ...process.env, DATABASE_URL: databaseUrl } },
   ).catch((error) => error);
   assert.is(code, 1);

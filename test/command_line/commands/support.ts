@@ -49,6 +49,22 @@ export async function slowRebuilds(sql: Sql, seconds: number): Promise<void> {
       for each statement execute function public.take_a_moment()`);
 }
 
+/** Makes rebuilds of days from this one on wait until told to go on. */
+export async function heldRebuilds(sql: Sql, from: string): Promise<{ release(): Promise<void> }> {
+  await sql.unsafe(`
+    create table public.held ();
+    insert into public.held default values;
+    create function public.wait_while_held() returns trigger language plpgsql security definer as
+      $$ begin while exists (select from public.held) loop perform pg_sleep(0.02); end loop; return new; end $$;
+    create trigger wait_while_held before insert on rollup.reporting_events_rollups
+      for each row when (new.date >= '${from}') execute function public.wait_while_held()`);
+  return {
+    release: async () => {
+      await sql`delete from public.held`;
+    },
+  };
+}
+
 /** Makes every rebuild of these days fail. */
 export async function failingDays(sql: Sql, from: string, to: string): Promise<void> {
   await sql.unsafe(`
