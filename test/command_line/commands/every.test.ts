@@ -128,7 +128,7 @@ every("the worker logs for programs, and refuses nonsense", async () => {
   const running = startCli(["worker", "--json", "--concurrency", "1"], {
     env: { DATABASE_URL: database.url },
   });
-  await running.until("chunk done");
+  await running.until("backfill rebuilt");
   running.signal("SIGINT");
   const { code, stdout } = await running.result;
   assert.is(code, 0);
@@ -136,7 +136,7 @@ every("the worker logs for programs, and refuses nonsense", async () => {
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line));
-  const chunk = lines.find(({ message }) => message === "chunk done");
+  const chunk = lines.find(({ message }) => message === "backfill rebuilt");
   assert.equal(
     [chunk.level, chunk.account_id, chunk.run_id, chunk.events],
     ["info", 1, "1", "2000"],
