@@ -33,7 +33,7 @@ begin
   end if;
   select array_agg(distinct j.locked_by) into v_dead
   from rollup_worker.jobs as j
-  where hashtext(j.locked_by) <> all (select w.worker_hash from rollup.live_workers() as w);
+  where j.locked_by is not null and hashtext(j.locked_by) <> all (select w.worker_hash from rollup.live_workers() as w);
   if v_dead is not null then
     perform rollup_worker.force_unlock_workers(v_dead);
   end if;
@@ -41,9 +41,9 @@ begin
 end
 $$;
 comment on function rollup.heartbeat(text) is
-  'Registers a worker as alive for as long as the session lives (NULL: none is), and unlocks the jobs of those that are not: a killed worker leaves its '
-  'jobs locked, which graphile-worker itself would only notice after hours. Safe to repeat; the session must have no advisory locks of '
-  'its own. Returns how many workers were dead.';
+  'Registers a worker as alive for as long as the session lives (NULL: its queue does not run, none is), and unlocks the jobs of those '
+  'that are not: a killed worker leaves its jobs locked, which graphile-worker itself would only notice after hours. Safe to repeat; the '
+  'session must have no advisory locks of its own. Returns how many workers were dead.';
 
 create or replace function rollup.enqueue_repairs()
 returns setof bigint

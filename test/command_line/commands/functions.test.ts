@@ -91,6 +91,9 @@ test("a worker is alive for as long as its session is, or until it takes another
   assert.is(await alive("worker a"), true);
   await session`select rollup.heartbeat('worker b')`;
   assert.equal([await alive("worker a"), await alive("worker b")], [false, true]);
+  const [none] = await session`select rollup.heartbeat(null) as dead`;
+  assert.equal([none?.dead, await alive("worker b")], ["0", false]);
+  await session`select rollup.heartbeat('worker b')`;
   await session.end();
   for (let n = 0; n < 50 && (await alive("worker b")); n++)
     await new Promise((done) => setTimeout(done, 20));
