@@ -1,7 +1,7 @@
 /** Writes docs/schema.sql: what a migrated database holds. `npm run schema` */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { connect } from "../src/database/connection.js";
+import { connect } from "./support/client.js";
 import { schemaText } from "./support/schema.js";
 import { startTestServer, template } from "./support/server.js";
 

@@ -3,9 +3,9 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../src/database/connection.js";
 import { migrate as migrateUrl } from "../src/database/migrate.js";
 import { startWorker } from "../src/worker/worker.js";
+import type { Sql } from "./support/client.js";
 import { connect, createDatabase, type TestDatabase } from "./support/database.js";
 import { differences } from "./support/oracle.js";
 import { definitionsAndPrivileges, schemaText } from "./support/schema.js";
@@ -318,7 +318,7 @@ upgrade("as if it had been installed just now", async () => {
   await migrate();
   const fresh = await createDatabase({ empty: true });
   try {
-    await migrateUrl(fresh.url, { current: true });
+    await migrateUrl(fresh.url, { current: true, createHostTables: true });
     assert.fixture(await schemaText(sql), await schemaText(fresh.sql));
     const upgraded = await definitionsAndPrivileges(sql);
     const installedNow = await definitionsAndPrivileges(fresh.sql);

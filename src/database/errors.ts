@@ -27,7 +27,35 @@ export function errorCode(error: unknown): string | undefined {
   return textProperty(error, "code");
 }
 
-const lostConnection = /^(CONNECTION_(CLOSED|ENDED|DESTROYED)|ECONNRESET|EPIPE|57P0[123])$/;
+const lostConnection = new Set([
+  ...["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH"],
+  ...["ENOTFOUND", "EAI_AGAIN", "ENOENT"],
+  // Of the client that the tests use.
+  ...["CONNECT_TIMEOUT", "CONNECTION_CLOSED", "CONNECTION_ENDED", "CONNECTION_DESTROYED"],
+  // The server goes down, comes up, recovers, has no connection left, or ended our session.
+  ...["57P01", "57P02", "57P03", "57P05", "53300", "25006", "08000", "08003", "08006"],
+]);
+
+/** Whether an error says that the connection or the server is gone, rather than that the statement is wrong. */
+export function isLostConnection(error: unknown): boolean {
+  return lostConnection.has(errorCode(error) ?? "") || isClosed(error);
+}
+
+/** Whether the driver says so; it gives no code. */
+export function isClosed(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    /^Connection terminated|is not queryable$|^timeout expired$|TLS connection was established$/.test(
+      error.message,
+    )
+  );
+}
+
+/** Whether a lock could not be had in time, or waiting for it would have been a deadlock. */
+export function isLockConflict(error: unknown): boolean {
+  return ["55P03", "40P01"].includes(errorCode(error) ?? "");
+}
+
 const notMigrated = new Set(["3F000", "42P01", "42883", "42703"]);
 
 /** Any error as a `UserError`: the database's own message, detail and hint where it has them. */
@@ -48,7 +76,7 @@ export function toUserError(error: unknown): UserError {
       cause: error,
     });
   }
-  if (lostConnection.test(code)) {
+  if (isLostConnection(error)) {
     return new UserError(`The connection to the database was lost: ${message}.`, {
       hint: "Is the server still running? What was committed is kept; run the command again.",
       cause: error,

@@ -6,16 +6,29 @@ import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import graphileMigrate from "graphile-migrate";
-import { clearAllPools } from "graphile-migrate/dist/pgReal.js";
+import {
+  _migrateMigrationSchema,
+  getLastMigration,
+  getMigrationsAfter,
+  runCommittedMigration,
+  runStringMigration,
+} from "graphile-migrate/dist/migration.js";
 import graphileWorker from "graphile-worker";
-import type { TransactionSql } from "postgres";
-import { open, type Sql } from "./connection.js";
-import { errorCode, UserError } from "./errors.js";
+import pg from "pg";
+import {
+  checkVersion,
+  explainConnection,
+  pgPool,
+  type Queries,
+  queriesOf,
+  requireSession,
+  target,
+} from "./connection.js";
+import { errorCode, isLockConflict, UserError } from "./errors.js";
+import { requireHostTable } from "./host.js";
+import { mark, readSchemas, refuseForeign, type Schema, schemas, workerSchema } from "./ours.js";
 
 const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
-
-/** The schema of the worker's queue. */
-export const workerSchema = "rollup_worker";
 
 /** The files of sql/, in the order in which they are applied: each may use what those before it define. */
 export async function sqlFiles(root = packageRoot): Promise<string[]> {
@@ -25,6 +38,8 @@ export async function sqlFiles(root = packageRoot): Promise<string[]> {
 export interface MigrateOptions {
   /** Receives a line for everything worth telling. */
   log?: (line: string) => void;
+  /** Make the host's tables where there are none: for a database to try the rollups on. */
+  createHostTables?: boolean;
   /** How long to wait for others' locks, in milliseconds. */
   patience?: number;
   /** The folder with migrations/ and sql/. */
@@ -42,36 +57,70 @@ export interface MigrateResult {
 
 type Settled = Required<MigrateOptions>;
 
+/** A migrate under way: one session does it all, which holds the lock. */
+interface Session extends Settled {
+  pool: pg.Pool;
+  client: pg.PoolClient;
+  sql: Queries;
+  user: string;
+  database: string;
+}
+
 /** Brings the database to the state of this version. Safe to repeat, to interrupt and to run twice at once. */
 export async function migrate(url: string, options: MigrateOptions = {}): Promise<MigrateResult> {
   const settled: Settled = {
     log: options.log ?? (() => {}),
+    createHostTables: options.createHostTables ?? false,
     patience: options.patience ?? 300_000,
     root: options.root ?? packageRoot,
     current: options.current ?? false,
   };
   const sources = await readSources(settled);
   const migrations = await readMigrations(settled.root);
-  const sql = await open(url, { applicationName: "reporting-rollup migrate", onNotice: () => {} });
+  const pool = pgPool(url, { max: 2, applicationName: "reporting-rollup migrate" });
+  await requireSession(url, "migrate");
+  const client = await pool.connect().catch((error) => {
+    throw explainConnection(error, url);
+  });
   try {
-    return await oneAtATime(sql, settled, async () => {
-      const found = await checkHostTable(sql);
-      await checkHistory(sql, migrations);
-      await runMigrations(url, settled);
-      await graphileWorker.runMigrations({ connectionString: url, schema: workerSchema, logger });
-      await applySources(sql, sources, settled);
-      const [server] = await sql<{ version: string }[]>`
-        select current_setting('server_version') as version`;
-      return {
-        server_version: server?.version ?? "",
-        host_tables: found ? "found" : "created",
-        migrations: migrations.length,
-        sql_files: sources.length,
-      };
-    });
+    const { user, database } = target(url);
+    const session = { ...settled, pool, client, sql: queriesOf(client), user, database };
+    return await oneAtATime(session, () => install(session, sources, migrations));
   } finally {
-    await sql.end();
+    client.release();
+    await pool.end();
   }
+}
+
+async function install(
+  session: Session,
+  sources: Source[],
+  migrations: Migration[],
+): Promise<MigrateResult> {
+  const { sql, client, pool } = session;
+  await checkVersion(sql);
+  const found = await requireHostTable(sql, session.createHostTables);
+  const present = await readSchemas(
+    sql,
+    migrations.map(({ hash }) => hash),
+  );
+  refuseForeign(present);
+  await checkHistory(sql, migrations);
+  await requireRights(sql, found, present);
+  await makeSchemas(session, present);
+  await runMigrations(session);
+  await graphileWorker.runMigrations({ pgPool: pool, schema: workerSchema, logger });
+  const applied = found ? sources : [await hostTables(session), ...sources];
+  await applySources(session, applied);
+  await client.query(`comment on schema rollup is ${pg.escapeLiteral(mark)}`);
+  const [server] = await sql<{ version: string }[]>`
+    select current_setting('server_version') as version`;
+  return {
+    server_version: server?.version ?? "",
+    host_tables: found ? "found" : "created",
+    migrations: migrations.length,
+    sql_files: applied.length,
+  };
 }
 
 // --- What is to be installed ----------------------------------------------------------------------------
@@ -81,11 +130,17 @@ interface Source {
   text: string;
 }
 
+async function readSource(root: string, name: string): Promise<Source> {
+  return { name, text: await readFile(`${root}/sql/${name}`, "utf8") };
+}
+
 async function readSources({ root }: Settled): Promise<Source[]> {
-  const names = ["host/tables.sql", ...(await sqlFiles(root))];
-  return Promise.all(
-    names.map(async (name) => ({ name, text: await readFile(`${root}/sql/${name}`, "utf8") })),
-  );
+  return Promise.all((await sqlFiles(root)).map((name) => readSource(root, name)));
+}
+
+/** The host's tables, for a database that has none. */
+function hostTables({ root }: Settled): Promise<Source> {
+  return readSource(root, "host/tables.sql");
 }
 
 interface Migration {
@@ -111,53 +166,53 @@ export async function ownMigrations(root = packageRoot): Promise<string[]> {
 
 // --- Checks, before anything is written -----------------------------------------------------------------
 
-const text = ["character varying", "text"];
-const integer = ["integer", "bigint"];
-const duration = ["double precision"];
-const timestamp = ["timestamp without time zone"];
-
-/** The columns we read of the host's table, and the types each may have. */
-const hostColumns: Record<string, string[]> = {
-  id: integer,
-  name: text,
-  value: duration,
-  value_in_business_hours: duration,
-  account_id: integer,
-  inbox_id: integer,
-  user_id: integer,
-  conversation_id: integer,
-  created_at: timestamp,
-};
-
-/** Whether the host's table exists; throws a `UserError` that names every column which does not fit. */
-async function checkHostTable(sql: Sql): Promise<boolean> {
-  const [table] = await sql<{ relkind: string }[]>`
-    select relkind from pg_class where oid = to_regclass('public.reporting_events')`;
-  if (table === undefined) return false;
-  if (!["r", "p"].includes(table.relkind)) {
-    throw new UserError("public.reporting_events is not a table.", {
-      hint: "The triggers need the table that the host writes its events to.",
-    });
+/** Throws a `UserError` that names every right the role lacks. */
+async function requireRights(sql: Queries, hostTable: boolean, present: Schema[]): Promise<void> {
+  const [role] = await sql<
+    {
+      name: string;
+      database: string;
+      creates: boolean;
+      creates_in_public: boolean;
+      host_owner: string | null;
+      owns_host: boolean | null;
+    }[]
+  >`
+    select current_user as name, current_database() as database,
+           has_database_privilege(current_database(), 'create') as creates,
+           has_schema_privilege('public', 'create') as creates_in_public,
+           pg_get_userbyid(c.relowner) as host_owner, pg_has_role(c.relowner, 'usage') as owns_host
+    from (select) as one left join pg_class as c on c.oid = to_regclass('public.reporting_events')`;
+  const foreign = present.filter(({ owned }) => !owned);
+  const name = pg.escapeIdentifier(role?.name ?? "");
+  const lacks: [problem: string, remedy: string][] = [];
+  if (hostTable && !role?.owns_host) {
+    lacks.push([`it does not own public.reporting_events`, `grant ${role?.host_owner} to ${name}`]);
   }
-  const columns = await sql<{ name: string; type: string }[]>`
-    select attname as name, format_type(atttypid, null) as type
-    from pg_attribute
-    where attrelid = 'public.reporting_events'::regclass and attnum > 0 and not attisdropped`;
-  const types = new Map(columns.map(({ name, type }) => [name, type]));
-  const problems = Object.entries(hostColumns)
-    .filter(([name, expected]) => !expected.includes(types.get(name) ?? ""))
-    .map(([name, expected]) => {
-      const found = types.has(name) ? `is ${types.get(name)}` : "is missing";
-      return `${name} ${found}, expected ${expected.join(" or ")}`;
-    });
-  if (problems.length === 0) return true;
-  throw new UserError(`public.reporting_events does not fit: ${problems.join("; ")}.`, {
-    hint: "Nothing was changed. Give the columns these names and types, then run migrate again.",
-  });
+  if (!hostTable && !role?.creates_in_public) {
+    lacks.push([`it may not create in schema public`, `grant create on schema public to ${name}`]);
+  }
+  if (present.length < schemas.length && !role?.creates) {
+    const database = pg.escapeIdentifier(role?.database ?? "");
+    lacks.push([
+      `it may not create schemas in database ${role?.database}`,
+      `grant create on database ${database} to ${name}`,
+    ]);
+  }
+  for (const { name: schema, owner } of foreign) {
+    lacks.push([`it does not own schema ${schema}`, `grant ${owner} to ${name}`]);
+  }
+  if (lacks.length === 0) return;
+  const owner = role?.owns_host === false ? `Connect as ${role.host_owner}, or: ` : "";
+  const remedies = [...new Set(lacks.map(([, remedy]) => remedy))].join("; ");
+  throw new UserError(
+    `The role ${role?.name} cannot install reporting-rollup: ${lacks.map(([problem]) => problem).join("; ")}.`,
+    { hint: `Nothing was changed. ${owner}${remedies}.` },
+  );
 }
 
 /** graphile-migrate goes by file names alone: another project's history would hide ours from it. */
-async function checkHistory(sql: Sql, migrations: Migration[]): Promise<void> {
+async function checkHistory(sql: Queries, migrations: Migration[]): Promise<void> {
   const [table] = await sql<{ found: boolean }[]>`
     select to_regclass('graphile_migrate.migrations') is not null as found`;
   if (!table?.found) return;
@@ -176,47 +231,74 @@ async function checkHistory(sql: Sql, migrations: Migration[]): Promise<void> {
 // --- One after the other --------------------------------------------------------------------------------
 
 const migrating = 7_316_180_230;
-const graphileMigrating = "Failed to get exclusive lock";
+/** The lock that graphile-migrate takes. */
+const graphileMigrating = "4727445306447283";
 
 /** Runs `work` while no other migrate runs on this database. */
-async function oneAtATime<T>(sql: Sql, settled: Settled, work: () => Promise<T>): Promise<T> {
-  const guard = await sql.reserve();
+async function oneAtATime<T>(session: Session, work: () => Promise<T>): Promise<T> {
+  const { sql } = session;
   try {
-    await patiently(settled, async () => {
-      const [lock] = await guard<{ taken: boolean }[]>`
+    await patiently(session, async () => {
+      const [lock] = await sql<{ taken: boolean }[]>`
         select pg_try_advisory_lock(${migrating}) as taken`;
       return lock?.taken ? undefined : "another migrate on this database";
     });
     return await work();
   } finally {
-    await guard`select pg_advisory_unlock(${migrating})`.catch(() => {});
-    guard.release();
+    await sql`select pg_advisory_unlock(${migrating})`.catch(() => {});
   }
 }
 
-async function runMigrations(url: string, settled: Settled): Promise<void> {
-  const settings = {
-    connectionString: url,
-    migrationsFolder: `${settled.root}/migrations`,
+/** Makes the schemas that libraries would make, and marks those that are ours. */
+async function makeSchemas(session: Session, present: Schema[]): Promise<void> {
+  const { client } = session;
+  for (const name of ["graphile_migrate", workerSchema]) {
+    const schema = present.find((schema) => schema.name === name);
+    if (schema !== undefined && !schema.ours) continue;
+    await client.query("begin");
+    if (schema === undefined) {
+      await client.query(`create schema ${name}`);
+      if (name === "graphile_migrate")
+        await _migrateMigrationSchema(client, settingsOf(session, true));
+    }
+    await client.query(`comment on schema ${name} is ${pg.escapeLiteral(mark)}`);
+    await client.query("commit");
+  }
+}
+
+const settingsOf = ({ root, user, database }: Session, manageGraphileMigrateSchema = false) =>
+  ({
+    migrationsFolder: `${root}/migrations`,
+    manageGraphileMigrateSchema,
     logger: new graphileMigrate.Logger(() => () => {}),
-  };
+    databaseOwner: user,
+    databaseName: database,
+  }) as unknown as Parameters<typeof getLastMigration>[1];
+
+/** As graphile-migrate's own command does, but on our connection: its own would read the URL in another way. */
+async function runMigrations(session: Session): Promise<void> {
+  const { client, sql, root, database, current } = session;
+  const settings = settingsOf(session);
+  await patiently(session, async () => {
+    const [lock] = await sql<{ taken: boolean }[]>`
+      select pg_try_advisory_lock(${graphileMigrating}) as taken`;
+    return lock?.taken ? undefined : "graphile-migrate, which holds its lock on this database";
+  });
   try {
-    await patiently(settled, async () => {
-      try {
-        await (settled.current
-          ? graphileMigrate.watch(settings, true)
-          : graphileMigrate.migrate(settings));
-        return undefined;
-      } catch (error) {
-        if (error instanceof Error && error.message === graphileMigrating) {
-          return "graphile-migrate, which holds its lock on this database";
-        }
-        throw error;
-      }
-    });
+    const last = await getLastMigration(client, settings);
+    for (const migration of await getMigrationsAfter(settings, last)) {
+      await runCommittedMigration(client, settings, { database }, migration, "");
+    }
+    if (!current) return;
+    const body = await readFile(`${root}/migrations/current.sql`, "utf8");
+    const ran = await sql`select from graphile_migrate.current where content = ${body}`;
+    if (ran.length > 0) return;
+    await runStringMigration(client, settings, { database }, body, "current.sql", undefined);
+    await sql`
+      insert into graphile_migrate.current (content) values (${body})
+      on conflict (filename) do update set content = excluded.content, date = now()`;
   } finally {
-    // Its pools linger, and one that loses its server ends the process.
-    clearAllPools();
+    await sql`select pg_advisory_unlock(${graphileMigrating})`.catch(() => {});
   }
 }
 
@@ -249,43 +331,36 @@ async function patiently(
  * Applies all files in one transaction. A trigger needs a lock on the host's table, and the host's writers would
  * queue behind our wait for it: so we wait a moment only, and rather try again.
  */
-async function applySources(sql: Sql, sources: Source[], settled: Settled): Promise<void> {
-  await patiently(settled, async () => {
+async function applySources(session: Session, sources: Source[]): Promise<void> {
+  const { client, sql } = session;
+  await patiently(session, async () => {
     try {
-      await sql.begin(async (transaction) => {
-        await transaction.unsafe(
-          "set local lock_timeout = '200ms'; set local client_min_messages = warning",
-        );
-        for (const source of sources) await applySource(transaction, source);
-      });
+      await client.query(
+        "begin; set local lock_timeout = '200ms'; set local client_min_messages = warning",
+      );
+      for (const source of sources) await applySource(client, source);
+      await client.query("commit");
       return undefined;
     } catch (error) {
-      if (!isLockFailure(error)) throw error;
+      await client.query("rollback").catch(() => {});
+      if (!isLockConflict(error)) throw error;
       return whoIsInTheWay(sql);
     }
   });
 }
 
-async function applySource(transaction: TransactionSql, { name, text }: Source): Promise<void> {
+async function applySource(client: pg.ClientBase, { name, text }: Source): Promise<void> {
   try {
-    await transaction.unsafe(text);
+    await client.query(text);
   } catch (error) {
-    if (isLockFailure(error) || !(error instanceof Error)) throw error;
-    const { position, hint, detail } = error as {
-      position?: string;
-      hint?: string;
-      detail?: string;
-    };
+    if (isLockConflict(error) || errorCode(error) === undefined) throw error;
+    const { message, position, hint, detail } = error as pg.DatabaseError;
     const line = position ? `:${text.slice(0, Number(position)).split("\n").length}` : "";
-    throw new UserError(`sql/${name}${line}: ${error.message}`, { hint, detail, cause: error });
+    throw new UserError(`sql/${name}${line}: ${message}`, { hint, detail, cause: error });
   }
 }
 
-function isLockFailure(error: unknown): boolean {
-  return ["55P03", "40P01"].includes(errorCode(error) ?? "");
-}
-
-async function whoIsInTheWay(sql: Sql): Promise<string> {
+async function whoIsInTheWay(sql: Queries): Promise<string> {
   const [other] = await sql<{ description: string }[]>`
     select format('process %s (%s, %s, for %s), which uses %s', a.pid,
                   coalesce(nullif(a.application_name, ''), a.backend_type), a.state,

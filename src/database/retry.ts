@@ -1,22 +1,6 @@
 /** Going on when the server is away: a lost connection, a restart, a failover. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { errorCode } from "./errors.js";
-
-const lost = new Set([
-  ...["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH"],
-  ...["ENOTFOUND", "EAI_AGAIN", "ENOENT", "CONNECT_TIMEOUT"],
-  ...["CONNECTION_CLOSED", "CONNECTION_ENDED", "CONNECTION_DESTROYED"],
-  // The server goes down, comes up, recovers, has no connection left, or ended our session.
-  ...["57P01", "57P02", "57P03", "57P05", "53300", "25006", "08000", "08003", "08006"],
-]);
-
-/** Whether an error says that the connection or the server is gone, rather than that the statement is wrong. */
-export function isLostConnection(error: unknown): boolean {
-  // graphile-worker's client gives no code.
-  const told =
-    error instanceof Error && /^Connection terminated|is not queryable$/.test(error.message);
-  return told || lost.has(errorCode(error) ?? "");
-}
+import { isLostConnection } from "./errors.js";
 
 /** Pauses for `milliseconds`, or until the signal is aborted. */
 export async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {

@@ -8,7 +8,7 @@ import {
   type SummaryRow,
   type Window,
 } from "../command_line/report.js";
-import { connect, open, type Sql } from "../database/connection.js";
+import { open, pgPool, type Sql } from "../database/connection.js";
 import { acquireEmbedded } from "../server/server.js";
 import { chance, conversations, demoAccounts, demoAgents, events } from "./history.js";
 
@@ -18,11 +18,11 @@ export const demoDatabase = "reporting_rollup_demo";
 /** Drops what an earlier demo left. */
 export async function dropDemo(dataFolder: string, log: (line: string) => void): Promise<void> {
   const server = await acquireEmbedded(dataFolder, { database: "postgres", log });
-  const sql = connect(server.url, { max: 1 });
+  const pool = pgPool(server.url, { max: 1 });
   try {
-    await sql`drop database if exists ${sql(demoDatabase)} with (force)`;
+    await pool.query(`drop database if exists ${demoDatabase} with (force)`);
   } finally {
-    await sql.end();
+    await pool.end();
     await server.release({ stop: false });
   }
 }
@@ -37,9 +37,9 @@ export interface History {
 export async function writeHistory(url: string): Promise<History> {
   const sql = await open(url, { max: 1 });
   try {
-    return await sql.begin(async (transaction) => {
-      await transaction.unsafe(chance);
-      const begun = await transaction.unsafe(conversations);
+    return await sql.transaction(async (transaction) => {
+      await transaction.script(chance);
+      const begun = await transaction.script(conversations);
       for (const { id, name } of demoAccounts) {
         await transaction`insert into public.accounts (id, name) values (${id}, ${name})`;
       }
@@ -47,7 +47,7 @@ export async function writeHistory(url: string): Promise<History> {
         insert into public.conversations (id, account_id, inbox_id, assignee_id, created_at)
         select id, account_id, inbox_id, user_id, began at time zone timezone at time zone 'UTC'
         from demo_conversations`;
-      const written = await transaction.unsafe(events);
+      const written = await transaction.script(events);
       return { events: written.count, conversations: begun.count };
     });
   } finally {

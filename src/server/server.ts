@@ -28,8 +28,9 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import pg from "pg";
 import type { Config } from "../command_line/config.js";
-import { connect, type Sql } from "../database/connection.js";
+import { connect, pgPool, type Sql } from "../database/connection.js";
 import { errorCode, UserError } from "../database/errors.js";
 
 /** A server somebody of this process uses, until `release`. */
@@ -63,7 +64,7 @@ export async function acquireEmbedded(
   const cluster = await prepareCluster(folder, options);
   const { started, lease, port } = await startOrJoin(cluster, options);
   try {
-    await ensureDatabase(lease, database);
+    await ensureDatabase(await clusterUrl(cluster, port, "postgres"), database);
   } catch (error) {
     await release(cluster, lease, started);
     throw error;
@@ -620,12 +621,15 @@ async function becomeLastUser(lease: Sql): Promise<boolean> {
   return false;
 }
 
-async function ensureDatabase(sql: Sql, name: string): Promise<void> {
-  const found = await sql`select from pg_database where datname = ${name}`;
-  if (found.length > 0) return;
-  await sql`create database ${sql(name)} template template0`.catch((error) => {
-    if (!["42P04", "23505"].includes(errorCode(error) ?? "")) throw error;
-  });
+async function ensureDatabase(url: string, name: string): Promise<void> {
+  const pool = pgPool(url, { max: 1 });
+  const statement = `create database ${pg.escapeIdentifier(name)} template template0`;
+  await pool
+    .query(statement)
+    .catch((error) => {
+      if (!["42P04", "23505"].includes(errorCode(error) ?? "")) throw error;
+    })
+    .finally(() => pool.end());
 }
 
 // --- Processes ------------------------------------------------------------------------------------------

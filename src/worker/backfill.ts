@@ -1,5 +1,5 @@
 /** Backfills from code: asking for one, and watching it. */
-import { open, type Sql } from "../database/connection.js";
+import { open, type Queries } from "../database/connection.js";
 import { pause, persistently } from "../database/retry.js";
 
 export interface EnqueueOptions {
@@ -11,17 +11,18 @@ export interface EnqueueOptions {
 
 /** Asks the worker to rebuild an account; returns the id of the run in `rollup.backfill_runs`. */
 export async function enqueueBackfill(
-  database: string | Sql,
+  database: string | Queries,
   accountId: number,
   { from, to }: EnqueueOptions = {},
 ): Promise<string> {
-  const sql = typeof database === "string" ? await open(database, { max: 1 }) : database;
+  const own = typeof database === "string" ? await open(database, { max: 1 }) : undefined;
+  const sql = own ?? (database as Queries);
   try {
     const [row] = await sql<{ run_id: string }[]>`
       select rollup.enqueue_backfill(${accountId}, ${from ?? null}, ${to ?? null}) as run_id`;
     return row?.run_id as string;
   } finally {
-    if (typeof database === "string") await sql.end({ timeout: 1 });
+    await own?.end({ timeout: 1 });
   }
 }
 
@@ -42,7 +43,7 @@ export interface Outlook {
 
 /** What a backfill would do. */
 export async function backfillOutlook(
-  sql: Sql,
+  sql: Queries,
   accountId: number,
   { from, to }: EnqueueOptions,
 ): Promise<Outlook> {
@@ -80,7 +81,7 @@ export interface WatchOptions {
  * database does not answer.
  */
 export async function watchBackfill(
-  sql: Sql,
+  sql: Queries,
   runId: string,
   { signal, progress, lost }: WatchOptions,
 ): Promise<RunProgress | undefined> {

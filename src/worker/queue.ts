@@ -1,7 +1,8 @@
 import graphileWorker, { type Runner, type TaskList } from "graphile-worker";
+import type { Pool } from "pg";
 import type { Level } from "../command_line/log.js";
-import type { Sql } from "../database/connection.js";
-import { workerSchema } from "../database/migrate.js";
+import { pgPool, type Sql } from "../database/connection.js";
+import { workerSchema } from "../database/ours.js";
 import { repeatedly } from "../database/retry.js";
 import { backfill } from "./tasks/backfill.js";
 import { requeue } from "./tasks/repair.js";
@@ -57,7 +58,18 @@ export class Queue {
   async #runOnce(signal: AbortSignal): Promise<void> {
     // Jobs of a queue that has given up are no longer ours.
     const ended = new AbortController();
-    const runner = await this.#start(AbortSignal.any([signal, ended.signal]));
+    const { url, concurrency } = this.#options;
+    const pool = pgPool(url, { max: concurrency + 2, applicationName: "reporting-rollup queue" });
+    try {
+      await this.#work(await this.#start(pool, AbortSignal.any([signal, ended.signal])), signal);
+    } finally {
+      ended.abort();
+      this.#poolId = undefined;
+      await pool.end();
+    }
+  }
+
+  async #work(runner: Runner, signal: AbortSignal): Promise<void> {
     const stop = () => {
       runner.stop().catch(() => {});
     };
@@ -74,21 +86,18 @@ export class Queue {
       });
     } finally {
       signal.removeEventListener("abort", stop);
-      ended.abort();
-      this.#poolId = undefined;
     }
   }
 
-  #start(signal: AbortSignal): Promise<Runner> {
-    const { url, concurrency, context } = this.#options;
+  #start(pgPool: Pool, signal: AbortSignal): Promise<Runner> {
+    const { concurrency, context } = this.#options;
     const tasks: TaskList = {
       backfill: (payload, { job }) => backfill(context, payload, { jobId: job.id, signal }),
     };
     return graphileWorker.run({
-      connectionString: url,
+      pgPool,
       schema: workerSchema,
       concurrency,
-      maxPoolSize: concurrency + 2,
       pollInterval: 1000,
       noHandleSignals: true,
       parsedCronItems: [],

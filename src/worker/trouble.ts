@@ -1,6 +1,5 @@
 import type { Level, Log } from "../command_line/log.js";
-import { toUserError } from "../database/errors.js";
-import { isLostConnection } from "../database/retry.js";
+import { isLostConnection, toUserError } from "../database/errors.js";
 
 const lost = "connection lost; trying to connect again";
 

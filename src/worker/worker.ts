@@ -3,7 +3,7 @@
  * functions on connections of ours, each call a transaction of its own.
  */
 import { type Log, silent } from "../command_line/log.js";
-import { connect, type Sql } from "../database/connection.js";
+import { connect, requireSession, type Sql } from "../database/connection.js";
 import { pause, repeatedly } from "../database/retry.js";
 import { Queue } from "./queue.js";
 import { fold } from "./tasks/fold.js";
@@ -33,6 +33,7 @@ const minute = 60_000;
 /** Starts a worker on a migrated database. It survives lost connections, and takes over the jobs of killed workers. */
 export async function startWorker(url: string, options: WorkerOptions = {}): Promise<Worker> {
   const { concurrency = 2, log = silent, foldEvery = 3000 } = options;
+  await requireSession(url, "The worker");
   const sql = connectWorker(url, concurrency + 1);
   const heartbeat = connectWorker(url, 1);
   const context: WorkerContext = {
@@ -95,8 +96,6 @@ function connectWorker(url: string, max: number): Sql {
     max,
     applicationName: "reporting-rollup worker",
     settings: {
-      default_transaction_isolation: "read committed",
-      statement_timeout: "0",
       // A worker whose machine has vanished is to lose its locks within seconds, not hours.
       tcp_keepalives_idle: "10",
       tcp_keepalives_interval: "5",

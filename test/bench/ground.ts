@@ -2,7 +2,6 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect, type Sql } from "../../src/database/connection.js";
 import { migrate } from "../../src/database/migrate.js";
 import {
   type Cluster,
@@ -11,6 +10,7 @@ import {
   startServer,
   stopServer,
 } from "../../src/server/server.js";
+import { connect, type Sql } from "../support/client.js";
 
 const template = "template_bench";
 
@@ -69,7 +69,7 @@ export async function prepareGround(): Promise<Ground> {
 }
 
 async function prepareTemplate(url: string): Promise<void> {
-  await migrate(url, { current: true });
+  await migrate(url, { current: true, createHostTables: true });
   const sql = connect(url, { max: 1 });
   await sql.unsafe(await readFile(join(import.meta.dirname, "peers.sql"), "utf8"));
   await sql.end();

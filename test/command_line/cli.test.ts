@@ -92,7 +92,7 @@ for (const [name, { url, message }] of Object.entries(failures)) {
 commands("migrate says what it did, for people and for programs", async () => {
   const database = await createDatabase({ empty: true });
   const env = { DATABASE_URL: database.url };
-  const first = await cli(["migrate"], { env });
+  const first = await cli(["migrate", "--create-host-tables"], { env });
   assert.is(first.code, 0, first.stderr);
   assert.match(first.stdout, /the host's tables were made too.*\n.* is up to date\.\n$/);
   const second = await cli(["migrate", "--json"], { env });
@@ -105,7 +105,9 @@ commands("migrate says what it did, for people and for programs", async () => {
 commands("migrate that waits can be interrupted", async () => {
   const database = await createDatabase({ empty: true });
   await database.sql`select pg_advisory_lock(4727445306447283)`;
-  const waiting = startCli(["migrate"], { env: { DATABASE_URL: database.url } });
+  const waiting = startCli(["migrate", "--create-host-tables"], {
+    env: { DATABASE_URL: database.url },
+  });
   await waiting.until("Waiting for graphile-migrate");
   waiting.signal("SIGINT");
   assert.is((await waiting.result).code, 130);

@@ -20,7 +20,7 @@ test("exact after two kills", async () => {
   });
   try {
     const url = await clusterUrl(cluster, await startServer(cluster), "postgres");
-    await migrate(url);
+    await migrate(url, { createHostTables: true });
     await prepareAccounts(url);
     assert.equal(await crashRepeatedly(cluster, url, { times: 2, seed, log: console.log }), []);
   } finally {

@@ -5,13 +5,14 @@ import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/database/connection.js";
-import { toUserError, UserError } from "../../src/database/errors.js";
+import { UserError } from "../../src/database/errors.js";
 import {
   type MigrateOptions,
   migrate as migrateUrl,
   sqlFiles,
 } from "../../src/database/migrate.js";
+import { uninstall } from "../../src/database/uninstall.js";
+import type { Sql } from "../support/client.js";
 import {
   connect,
   createDatabase,
@@ -33,7 +34,7 @@ migration.after.each(async () => {
 
 /** As people run it, and what is still being written in migrations/current.sql too. */
 function migrate(url: string, options: MigrateOptions = {}) {
-  return migrateUrl(url, { current: true, ...options });
+  return migrateUrl(url, { current: true, createHostTables: true, ...options });
 }
 
 async function emptyDatabase(): Promise<TestDatabase> {
@@ -340,23 +341,199 @@ migration("refuses a database whose history is another's or a newer version's", 
   assert.equal(await inventory(sql), before);
 });
 
-migration("a role without rights is told so", async () => {
-  const { sql, url } = await emptyDatabase();
-  await sql.unsafe(hostTable);
-  const role = "test_migrate_powerless";
+// --- A wrong database, a wrong role ---------------------------------------------------------------------
+
+/** What a failed migrate must leave as it was: all schemas and their relations. */
+async function everything(sql: Sql): Promise<string[]> {
+  const rows = await sql<{ thing: string }[]>`
+    select format('schema %s %s', oid, nspname) as thing from pg_namespace where nspname !~ '^pg_'
+    union all
+    select format('relation %s %s', oid, oid::regclass) from pg_class
+    where relnamespace in (select oid from pg_namespace where nspname !~ '^(pg_|information_schema)')
+    order by 1`;
+  return rows.map(({ thing }) => thing);
+}
+
+const wrongDatabases: Record<string, { ddl: string; detail: RegExp }> = {
+  "an empty one": { ddl: "", detail: /^Schema public has no table\.$/ },
+  "another application's": {
+    ddl: "create table public.invoices (id int); create table public.customers (id int)",
+    detail: /^Schema public has: customers, invoices\.$/,
+  },
+  "a host that keeps its table elsewhere": {
+    ddl: "create schema app; create table app.reporting_events (id int)",
+    detail: /^There is app\.reporting_events\.$/,
+  },
+};
+
+for (const [name, { ddl, detail }] of Object.entries(wrongDatabases)) {
+  migration(`a database without the host's table: ${name}`, async () => {
+    const { sql, url } = await emptyDatabase();
+    await sql.unsafe(ddl);
+    const before = await everything(sql);
+    const error = await failure(migrateUrl(url));
+    assert.match(error.message, /^There is no table public\.reporting_events in database /);
+    assert.match(error.detail as string, detail);
+    assert.match(error.hint as string, "migrate --create-host-tables");
+    assert.equal(await everything(sql), before);
+  });
+}
+
+for (const schema of ["rollup", "rollup_worker"]) {
+  migration(`a schema ${schema} of somebody else is left alone`, async () => {
+    const { sql, url } = await emptyDatabase();
+    await sql.unsafe(
+      `${hostTable}; create schema ${schema}; create table ${schema}.daily (x int); insert into ${schema}.daily values (1)`,
+    );
+    const before = await everything(sql);
+    for (const work of [migrate, uninstall]) {
+      const error = await failure(work(url));
+      assert.match(
+        error.message,
+        `a schema that reporting-rollup did not make: ${schema} (of postgres)`,
+      );
+    }
+    assert.equal(await everything(sql), before);
+    assert.is((await sql`select from ${sql(schema)}.daily`).length, 1);
+  });
+}
+
+/** A role of its own for the length of `work`, and the URL with which it connects. */
+async function asRole(
+  { url }: TestDatabase,
+  role: string,
+  work: (theirs: string) => Promise<void>,
+): Promise<void> {
   await onServer((server) => server.unsafe(`create role ${role} login password 'p'`));
   try {
-    const theirs = otherDatabase(url, new URL(url).pathname.slice(1), {
-      user: role,
-      password: "p",
-    });
-    const error = toUserError(await migrate(theirs).catch((error) => error));
-    assert.match(error.message, /may not do this: permission denied/);
-    assert.ok(error.hint);
+    await work(otherDatabase(url, new URL(url).pathname.slice(1), { user: role, password: "p" }));
   } finally {
-    await onServer((server) => server.unsafe(`drop role ${role}`));
+    await onServer(async (server) => {
+      for (const database of made.splice(0)) await database.drop();
+      await server.unsafe(`drop role ${role}`);
+    });
   }
+}
+
+migration("a role that does not own the host's table is told what it lacks", async () => {
+  const database = await emptyDatabase();
+  const { sql } = database;
+  await asRole(database, "test_migrate_powerless", async (theirs) => {
+    await sql.unsafe(hostTable);
+    await sql.unsafe("grant all on public.reporting_events to test_migrate_powerless");
+    const before = await everything(sql);
+    const error = await failure(migrate(theirs));
+    assert.is(
+      error.message,
+      "The role test_migrate_powerless cannot install reporting-rollup: it does not own public.reporting_events; " +
+        `it may not create schemas in database ${database.name}.`,
+    );
+    assert.is(
+      error.hint,
+      "Nothing was changed. Connect as postgres, or: grant postgres to test_migrate_powerless; " +
+        `grant create on database ${database.name} to test_migrate_powerless.`,
+    );
+    assert.equal(await everything(sql), before);
+    await migrate(database.url);
+  });
 });
+
+migration("an owner without further rights installs, and updates when they are gone", async () => {
+  const database = await emptyDatabase();
+  const { sql, name } = database;
+  await asRole(database, "test_migrate_owner", async (theirs) => {
+    await sql.unsafe(
+      `${hostTable}; alter table public.reporting_events owner to test_migrate_owner;
+       grant create on database ${name} to test_migrate_owner`,
+    );
+    await migrate(theirs);
+    assert.is(await rowsOfOneEvent(sql), 6);
+    await sql.unsafe(`revoke create on database ${name} from test_migrate_owner`);
+    await migrate(theirs);
+    await sql.unsafe("alter schema rollup owner to postgres");
+    const error = await failure(migrate(theirs));
+    assert.match(error.message, "it does not own schema rollup.");
+    assert.match(error.hint as string, "grant postgres to test_migrate_owner");
+  });
+});
+
+migration("an installation of version 0.1.0, which left no mark, is known as ours", async () => {
+  const { sql, url } = await emptyDatabase();
+  await migrate(url);
+  await sql.unsafe(
+    "comment on schema rollup is null; comment on schema rollup_worker is null; comment on schema graphile_migrate is null",
+  );
+  await migrate(url);
+  const marked = await sql`
+    select from pg_namespace where obj_description(oid, 'pg_namespace') like 'Made by reporting-rollup%'`;
+  assert.is(marked.length, 3);
+});
+
+// --- Uninstalling ---------------------------------------------------------------------------------------
+
+migration("uninstall leaves the database as migrate found it", async () => {
+  const { sql, url } = await emptyDatabase();
+  await sql.unsafe(
+    `${hostTable}; create view public.theirs as select count(*) from public.reporting_events`,
+  );
+  const before = await everything(sql);
+  await migrate(url);
+  await rowsOfOneEvent(sql);
+  assert.equal(await uninstall(url), ["rollup", "rollup_worker", "graphile_migrate"]);
+  assert.equal(await everything(sql), before);
+  await migrate(url);
+  assert.is((await sql`select from rollup.account_settings`).length, 0);
+});
+
+migration("uninstall leaves a graphile_migrate that was there before", async () => {
+  const { sql, url } = await emptyDatabase();
+  await sql.unsafe(`${hostTable};
+    create schema graphile_migrate;
+    create table graphile_migrate.migrations (
+      hash text primary key, previous_hash text references graphile_migrate.migrations, filename text not null,
+      date timestamptz not null default now());
+    create table graphile_migrate.current (
+      filename text primary key default 'current.sql', content text not null, date timestamptz not null default now())`);
+  const before = await everything(sql);
+  await migrate(url);
+  assert.equal(await uninstall(url), ["rollup", "rollup_worker"]);
+  assert.equal(await everything(sql), before);
+});
+
+const builtUpon: Record<string, { ddl: string; found: RegExp }> = {
+  "a view": {
+    ddl: "create view public.theirs as select * from rollup.daily_rollups",
+    found: /rule _RETURN on view public\.theirs/,
+  },
+  "a column's type": {
+    ddl: "create table public.theirs (row rollup.account_settings)",
+    found: /column "?row"? of table public\.theirs/,
+  },
+  "a foreign key": {
+    ddl: "create table public.theirs (id int references rollup.account_settings)",
+    found: /constraint theirs_id_fkey on table public\.theirs/,
+  },
+  "a trigger of theirs on the host's table": {
+    ddl: `create trigger theirs after truncate on public.reporting_events for each statement
+      execute function rollup.track_truncate()`,
+    found: /trigger theirs on table public\.reporting_events/,
+  },
+};
+
+for (const [name, { ddl, found }] of Object.entries(builtUpon)) {
+  migration(
+    `uninstall does not take along what somebody has built upon ours: ${name}`,
+    async () => {
+      const { sql, url } = await emptyDatabase();
+      await migrate(url);
+      await sql.unsafe(ddl);
+      const before = await everything(sql);
+      const error = await failure(uninstall(url));
+      assert.match(error.detail as string, found);
+      assert.equal(await everything(sql), before);
+    },
+  );
+}
 
 migration("the files of sql/ are applied in the order of their names", async () => {
   const { sql, url } = await emptyDatabase();

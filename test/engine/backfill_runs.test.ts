@@ -1,7 +1,7 @@
 /** Backfills in chunks: what the worker calls, one transaction a chunk. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/database/connection.js";
+import type { Sql } from "../support/client.js";
 import { createDatabase, database } from "../support/database.js";
 import {
   accountIn,

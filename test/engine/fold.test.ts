@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/database/connection.js";
+import type { Sql } from "../support/client.js";
 import { connect, database } from "../support/database.js";
 import { accountIn, assertExactEverywhere, insert, pending, sqlstate, stored } from "./support.js";
 

@@ -7,7 +7,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { connect as connectTo, type Sql } from "../../src/database/connection.js";
 import { migrate } from "../../src/database/migrate.js";
 import {
   type Cluster,
@@ -17,6 +16,7 @@ import {
   stopServer,
 } from "../../src/server/server.js";
 import { Random } from "../stress/random.js";
+import { connect as connectTo, type Sql } from "../support/client.js";
 import { connect, database, postgresMajor } from "../support/database.js";
 import { insertRandom, planOf, question, readerAccount, wrongAnswers } from "./support.js";
 
@@ -77,7 +77,7 @@ test("a hot standby", async () => {
     clusterUrl(cluster, await startServer(cluster), "postgres");
   try {
     const primary = await prepare();
-    await migrate(await start(primary));
+    await migrate(await start(primary), { createHostTables: true });
     await stopServer(primary);
 
     const standby = await prepare();

@@ -43,7 +43,7 @@ const cluster = await prepareCluster(folder, {
 });
 try {
   const url = await clusterUrl(cluster, await startServer(cluster), "postgres");
-  await migrate(url);
+  await migrate(url, { createHostTables: true });
   const problems = await (positionals.includes("backfill") ? backfills : everything)(url);
   for (const problem of problems) console.log(problem);
   console.log(problems.length === 0 ? "No problem found." : `Problems found; seed ${seed}.`);

@@ -4,7 +4,7 @@
  */
 import { readdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import type { Sql } from "../../src/database/connection.js";
+import type { Sql } from "./client.js";
 
 const sources = resolve(import.meta.dirname, "../../sql");
 

@@ -2,7 +2,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect } from "../../src/database/connection.js";
 import { migrate } from "../../src/database/migrate.js";
 import {
   type Cluster,
@@ -11,6 +10,7 @@ import {
   startServer,
   stopServer,
 } from "../../src/server/server.js";
+import { connect } from "./client.js";
 
 /** The supported majors, newest first, and the packages that bring their servers. */
 export const packages = new Map([
@@ -46,7 +46,7 @@ export async function startTestServer(major: string): Promise<TestServer> {
   const server = testServer(major, cluster, await startServer(cluster));
   try {
     await server.run(`create database ${template} template template0`);
-    await migrate(await server.url(template), { current: true });
+    await migrate(await server.url(template), { current: true, createHostTables: true });
     return server;
   } catch (error) {
     await server.stop();

@@ -6,7 +6,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Fields, Level } from "../../src/command_line/log.js";
-import type { Sql } from "../../src/database/connection.js";
 import { migrate } from "../../src/database/migrate.js";
 import {
   type Cluster,
@@ -32,6 +31,7 @@ import {
 import { backfillUnderKills } from "../stress/backfill.js";
 import { killAll } from "../stress/crash.js";
 import { startCli } from "../support/cli.js";
+import type { Sql } from "../support/client.js";
 import { connect, postgresMajor, type TestDatabase } from "../support/database.js";
 import { differences } from "../support/oracle.js";
 
@@ -487,7 +487,7 @@ async function withServer(
   const clients: Sql[] = [];
   try {
     const url = await clusterUrl(cluster, await startServer(cluster), "postgres");
-    await migrate(url);
+    await migrate(url, { createHostTables: true });
     await work(cluster, url, () => {
       const client = connect({ url });
       clients.push(client);

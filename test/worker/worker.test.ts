@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type Fields, type Level, makeLog } from "../../src/command_line/log.js";
-import { connect, type Sql } from "../../src/database/connection.js";
 import { migrate } from "../../src/database/migrate.js";
 import {
   clusterUrl,
@@ -29,6 +28,7 @@ import {
   smallChunks,
 } from "../command_line/commands/support.js";
 import { type CliProcess, cli, startCli } from "../support/cli.js";
+import { connect, type Sql } from "../support/client.js";
 import { createDatabase, postgresMajor, type TestDatabase } from "../support/database.js";
 import { differences } from "../support/oracle.js";
 
@@ -324,7 +324,7 @@ worker("survives a crash of the server", async () => {
   let sql: Sql | undefined;
   try {
     const url = await clusterUrl(cluster, await startServer(cluster), "postgres");
-    await migrate(url, { current: true });
+    await migrate(url, { current: true, createHostTables: true });
     sql = connect(url, { max: 2, applicationName: "test" });
     await addHistory(sql, { timezone: "America/New_York" });
     await smallChunks(sql, 100);

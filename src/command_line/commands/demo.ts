@@ -128,7 +128,7 @@ async function prepare(context: Context): Promise<{ server: Server; sql: Sql }> 
   await dropDemo(dataFolder, out.progress);
   const server = await acquireEmbedded(dataFolder, { database: demoDatabase });
   defer(() => server.release({ stop: false }));
-  await migrate(server.url);
+  await migrate(server.url, { createHostTables: true });
   const sql = await open(server.url, { max: 2 });
   defer(() => sql.end({ timeout: 1 }));
   return { server, sql };

@@ -7,10 +7,15 @@ export function registerMigrate(program: Command): void {
   program
     .command("migrate")
     .description("install into the database, or update it to this version; safe to repeat")
+    .option(
+      "--create-host-tables",
+      "make the host's tables where there are none, to try the rollups on; always on the embedded server",
+    )
     .action(
-      action(program, async ({ out, server }) => {
-        const { url } = await server();
-        const result = await migrate(url, { log: out.progress });
+      action(program, async ({ out, server }, options: { createHostTables?: boolean }) => {
+        const { url, embedded } = await server();
+        const createHostTables = options.createHostTables ?? embedded;
+        const result = await migrate(url, { log: out.progress, createHostTables });
         out.document(result);
         out.line(
           result.host_tables === "created"

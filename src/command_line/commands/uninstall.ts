@@ -32,8 +32,8 @@ export function registerUninstall(program: Command): void {
             return 1;
           }
         }
-        await uninstall(url);
-        out.document({ database, removed: ["rollup", "rollup_worker"] });
+        const removed = await uninstall(url);
+        out.document({ database, removed });
         out.line("Removed. To install it again: reporting-rollup migrate");
         return 0;
       }),

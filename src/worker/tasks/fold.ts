@@ -1,5 +1,4 @@
-import { toUserError } from "../../database/errors.js";
-import { isLostConnection } from "../../database/retry.js";
+import { isLostConnection, toUserError } from "../../database/errors.js";
 import type { WorkerContext } from "./task.js";
 
 const limit = 50_000;

@@ -1,9 +1,9 @@
 import type { Log } from "../../command_line/log.js";
-import type { Sql } from "../../database/connection.js";
+import type { Queries } from "../../database/connection.js";
 
 /** What everything that the worker does has at hand. */
 export interface WorkerContext {
-  sql: Sql;
+  sql: Queries;
   log: Log;
   /** What has been done since the last health line. */
   done: { chunks: number; events: bigint; folded: number; errors: number };

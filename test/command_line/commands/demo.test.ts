@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { open } from "../../../src/database/connection.js";
+
 import { demoDatabase } from "../../../src/demo/demo.js";
 import {
   acquireEmbedded,
@@ -12,6 +12,7 @@ import {
   stopServer,
 } from "../../../src/server/server.js";
 import { cli, terminal } from "../../support/cli.js";
+import { connect } from "../../support/client.js";
 import { postgresMajor } from "../../support/database.js";
 import { differences } from "../../support/oracle.js";
 
@@ -53,7 +54,7 @@ once("tells its story on a terminal, and leaves a database that is exact", async
   assert.match(person.output(), /\d┤.*[\s\S]*\d┤/);
   const server = await acquireEmbedded(join(folder, "data"), { database: demoDatabase });
   assert.not.match(person.output(), new URL(server.url).password);
-  const sql = await open(server.url);
+  const sql = connect(server.url);
   assert.equal(await differences(sql, 1), []);
   assert.equal(await differences(sql, 2), []);
   await sql.end();

@@ -1,5 +1,5 @@
 /** Databases with accounts and histories for the command line and the worker. */
-import type { Sql } from "../../../src/database/connection.js";
+import type { Sql } from "../../support/client.js";
 import { createDatabase, type TestDatabase } from "../../support/database.js";
 
 export interface HistoryOptions {

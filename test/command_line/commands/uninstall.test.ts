@@ -22,9 +22,8 @@ async function prepared() {
 async function left(sql: TestDatabase["sql"]) {
   const [row] = await sql`
     select
-      (select count(*)::int from pg_namespace where nspname in ('rollup', 'rollup_worker')) as schemas,
+      (select count(*)::int from pg_namespace where nspname in ('rollup', 'rollup_worker', 'graphile_migrate')) as schemas,
       (select count(*)::int from pg_trigger where tgrelid = 'public.reporting_events'::regclass and not tgisinternal) as triggers,
-      (select count(*)::int from graphile_migrate.migrations) as migrations,
       (select count(*)::int from public.reporting_events) as events`;
   return { ...row };
 }
@@ -41,10 +40,12 @@ commands(
     person.press("enter");
     await person.until("Removed.");
     assert.is(await person.ended, 0);
-    assert.equal(await left(sql), { schemas: 0, triggers: 0, migrations: 1, events: 100 });
+    assert.equal(await left(sql), { schemas: 1, triggers: 0, events: 100 });
+    const kept = await sql`select hash from graphile_migrate.migrations`;
+    assert.equal([...kept], [{ hash: "sha1:other" }]);
     await sql`insert into public.reporting_events (name, account_id, created_at, updated_at) values ('reply_time', 1, now(), now())`;
     await sql`delete from graphile_migrate.migrations`;
-    await migrate(url, { current: true });
+    await migrate(url, { current: true, createHostTables: true });
     const [settings] = await sql`select count(*)::int as accounts from rollup.account_settings`;
     assert.is(settings?.accounts, 0);
   },
@@ -72,9 +73,9 @@ commands("without questions, twice", async () => {
   const { sql, env } = await prepared();
   const { code, stdout } = await cli(["uninstall", "--yes", "--json"], { env });
   assert.is(code, 0);
-  assert.equal(JSON.parse(stdout).removed, ["rollup", "rollup_worker"]);
+  assert.equal(JSON.parse(stdout).removed, ["rollup", "rollup_worker", "graphile_migrate"]);
   assert.is((await cli(["uninstall", "--yes"], { env })).code, 0);
-  assert.equal(await left(sql), { schemas: 0, triggers: 0, migrations: 0, events: 100 });
+  assert.equal(await left(sql), { schemas: 0, triggers: 0, events: 100 });
   const gone = await cli(["status"], { env });
   assert.is(gone.code, 1);
   assert.match(gone.stderr, "reporting-rollup migrate");
