@@ -109,10 +109,10 @@ async function install(
   await requireRights(sql, found, present);
   await makeSchemas(session, present);
   await runMigrations(session);
+  await client.query(`comment on schema rollup is ${pg.escapeLiteral(mark)}`);
   await graphileWorker.runMigrations({ pgPool: pool, schema: workerSchema, logger });
   const applied = found ? sources : [await hostTables(session), ...sources];
   await applySources(session, applied);
-  await client.query(`comment on schema rollup is ${pg.escapeLiteral(mark)}`);
   const [server] = await sql<{ version: string }[]>`
     select current_setting('server_version') as version`;
   return {
@@ -178,13 +178,13 @@ async function requireRights(sql: Queries, hostTable: boolean, present: Schema[]
       owns_host: boolean | null;
     }[]
   >`
-    select current_user as name, current_database() as database,
+    select quote_ident(current_user) as name, quote_ident(current_database()) as database,
            has_database_privilege(current_database(), 'create') as creates,
            has_schema_privilege('public', 'create') as creates_in_public,
-           pg_get_userbyid(c.relowner) as host_owner, pg_has_role(c.relowner, 'usage') as owns_host
+           quote_ident(pg_get_userbyid(c.relowner)) as host_owner, pg_has_role(c.relowner, 'usage') as owns_host
     from (select) as one left join pg_class as c on c.oid = to_regclass('public.reporting_events')`;
   const foreign = present.filter(({ owned }) => !owned);
-  const name = pg.escapeIdentifier(role?.name ?? "");
+  const name = role?.name;
   const lacks: [problem: string, remedy: string][] = [];
   if (hostTable && !role?.owns_host) {
     lacks.push([`it does not own public.reporting_events`, `grant ${role?.host_owner} to ${name}`]);
@@ -193,10 +193,9 @@ async function requireRights(sql: Queries, hostTable: boolean, present: Schema[]
     lacks.push([`it may not create in schema public`, `grant create on schema public to ${name}`]);
   }
   if (present.length < schemas.length && !role?.creates) {
-    const database = pg.escapeIdentifier(role?.database ?? "");
     lacks.push([
       `it may not create schemas in database ${role?.database}`,
-      `grant create on database ${database} to ${name}`,
+      `grant create on database ${role?.database} to ${name}`,
     ]);
   }
   for (const { name: schema, owner } of foreign) {

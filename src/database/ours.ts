@@ -20,26 +20,26 @@ export interface Schema {
 }
 
 /**
- * The schemas of ours, or of the same names, that exist. Version 0.1.0 left no mark: there the history of migrations tells, which
- * it kept to itself.
+ * The schemas of ours, or of the same names, that exist. Version 0.1.0 left no marks: there the history of migrations tells,
+ * which it kept to itself.
  */
 export async function readSchemas(sql: Queries, hashes: string[]): Promise<Schema[]> {
   const [history] = await sql<{ found: boolean }[]>`
     select to_regclass('graphile_migrate.migrations') is not null as found`;
-  const [own] = history?.found
-    ? await sql<{ all: boolean; any: boolean }[]>`
-        select coalesce(bool_and(hash = any(${hashes}::text[])), false) as all,
-               coalesce(bool_or(hash = any(${hashes}::text[])), false) as any
+  const [unmarked] = history?.found
+    ? await sql<{ found: boolean }[]>`
+        select coalesce(bool_or(hash = any(${hashes}::text[])), false)
+               and obj_description(to_regnamespace('rollup'), 'pg_namespace') is distinct from ${mark} as found
         from graphile_migrate.migrations`
     : [];
   return sql<Schema[]>`
-    select n.nspname as name, pg_get_userbyid(n.nspowner) as owner,
-           pg_has_role(n.nspowner, 'usage') as owned,
-           coalesce(obj_description(n.oid, 'pg_namespace') = ${mark}, false)
-             or case when n.nspname = 'graphile_migrate' then ${own?.all ?? false}::boolean else ${own?.any ?? false}::boolean end as ours
-    from pg_namespace as n
-    where n.nspname = any(${schemas}::text[])
-    order by array_position(${schemas}::text[], n.nspname::text)`;
+    select nspname as name, quote_ident(pg_get_userbyid(nspowner)) as owner,
+           pg_has_role(nspowner, 'usage') as owned,
+           ${unmarked?.found ?? false}::boolean
+             or coalesce(obj_description(oid, 'pg_namespace') = ${mark}, false) as ours
+    from pg_namespace
+    where nspname = any(${schemas}::text[])
+    order by array_position(${schemas}::text[], nspname::text)`;
 }
 
 /** Throws a `UserError` if `rollup` or the queue's schema is somebody else's. */
