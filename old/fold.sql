@@ -1,5 +1,27 @@
 -- Applying the pending deltas that writers have left.
 
+create or replace function rollup.queue_for_account(p_account_id int)
+returns boolean
+language plpgsql volatile
+-- Below deadlock_timeout: see lock_account.
+set lock_timeout = '300ms' as $$
+begin
+  if rollup.try_lock_account(p_account_id) then
+    return true;
+  elsif pg_current_xact_id_if_assigned() is not null or rollup.holds_host_lock() then
+    return false;
+  end if;
+  perform pg_advisory_xact_lock(rollup.lock_class(), p_account_id);
+  return true;
+exception when lock_not_available then
+  return false;
+end
+$$;
+comment on function rollup.queue_for_account(int) is
+  'Takes the account''s lock and, while others hold it, queues for up to 300 ms, in which writers leave deltas: an account whose writers '
+  'always have it would never be folded. Only tries in a transaction that has written or locked something, for which others may wait. '
+  'Call it in a statement of its own.';
+
 create or replace function rollup.fold_account(p_account_id int, p_limit int default 50000)
 returns bigint
 language plpgsql volatile
@@ -10,7 +32,7 @@ declare
   v_pending tid[];
   v_deltas rollup.deltas[];
 begin
-  if not rollup.try_lock_account(p_account_id) then
+  if not rollup.queue_for_account(p_account_id) then
     return 0;
   end if;
   v_settings := rollup.adopt_generation(p_account_id);

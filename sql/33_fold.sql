@@ -6,6 +6,29 @@ language sql immutable parallel safe
 return 50000;
 comment on function rollup.fold_size() is 'How many deltas are applied at once: they are held in memory.';
 
+create or replace function rollup.queue_for_account(p_account_id int)
+returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '300ms' as $$
+begin
+  if rollup.try_lock_account(p_account_id) then
+    return true;
+  elsif pg_current_xact_id_if_assigned() is not null or rollup.holds_host_lock() then
+    return false;
+  end if;
+  perform rollup.limit_lock_waits();
+  perform pg_advisory_xact_lock(rollup.lock_class(), p_account_id);
+  return true;
+exception when lock_not_available then
+  return false;
+end
+$$;
+comment on function rollup.queue_for_account(int) is
+  'Takes the account''s lock and, while others hold it, queues for up to 300 ms, in which writers leave deltas: an account whose writers '
+  'always have it would never be folded. Only tries in a transaction that has written or locked something, for which others may wait. '
+  'Call it in a statement of its own.';
+
 create or replace function rollup.fold_account(p_account_id int)
 returns bigint
 language plpgsql volatile
@@ -17,7 +40,7 @@ declare
   v_pending tid[];
   v_deltas rollup.deltas[];
 begin
-  if not rollup.try_lock_account(p_account_id) then
+  if not rollup.queue_for_account(p_account_id) then
     return 0;
   end if;
   v_settings := rollup.adopt_settings(p_account_id);

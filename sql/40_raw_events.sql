@@ -1,4 +1,5 @@
--- What the raw events of days say: their totals and their entries of the ledger. The host's events are read here and in 51_sources.
+-- What the raw events of days say: their totals, their entries of the ledger, and how many there are. The host's events are read here and in
+-- 51_sources.
 
 create or replace function rollup.day_events(p_account_id int, p_event_names text[], p_timezone text, p_from date, p_to date)
 returns table (
@@ -88,3 +89,74 @@ language sql stable parallel safe as $$
 $$;
 comment on function rollup.raw_ledger(int, text, date, date) is
   'The ledger of an account''s days p_from to p_to (inclusive, infinite: open) as the raw events have it.';
+
+create or replace function rollup.events_of_utc_days(p_account_id int, p_from date, p_to date)
+returns table (created_at timestamp)
+language sql stable parallel safe as $$
+  select e.created_at
+  from public.reporting_events as e
+  where e.account_id = p_account_id
+    and e.name = any (rollup.event_names())
+    and e.created_at >= rollup.utc_midnight(p_from)
+    and e.created_at < rollup.utc_midnight(p_to, 1)
+$$;
+comment on function rollup.events_of_utc_days(int, date, date) is
+  'The raw events of an account on the UTC days p_from to p_to, which are near enough to its own for deciding how many to take at once.';
+
+create or replace function rollup.plan_chunks(p_account_id int, p_from date, p_to date, p_max_events bigint)
+returns table (chunk int, from_date date, to_date date, events bigint)
+language sql stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+set enable_sort = off
+set max_parallel_workers_per_gather = 0 as $$
+  with day as (
+    select e.created_at::date as date, count(*) as events
+    from rollup.events_of_utc_days(p_account_id, p_from, p_to) as e
+    group by 1
+  ),
+  -- A day belongs to the chunk in which the running sum before it falls.
+  placed as (
+    select d.date, d.events, floor((sum(d.events) over (order by d.date) - d.events) / p_max_events) as chunk
+    from day as d
+  ),
+  filled as (
+    select p.chunk, min(p.date) as from_date, sum(p.events)::bigint as events
+    from placed as p
+    group by 1
+  )
+  select
+    row_number() over (order by f.from_date)::int,
+    case when row_number() over (order by f.from_date) = 1 then p_from else f.from_date end,
+    coalesce(lead(f.from_date) over (order by f.from_date) - 1, p_to),
+    f.events
+  from (select * from filled union all select 0, p_from, 0 where not exists (select from filled)) as f
+  order by 1
+$$;
+comment on function rollup.plan_chunks(int, date, date, bigint) is
+  'Cuts the days p_from to p_to into chunks that together are the whole range. A chunk has at most p_max_events raw events and those of '
+  'its last day.';
+
+create or replace function rollup.memory_chunk_events()
+returns bigint
+language sql immutable parallel safe
+return 1000000::bigint;
+comment on function rollup.memory_chunk_events() is
+  'About how many raw events backfill and verify take at once: for these they need a few hundred MB of memory.';
+
+create or replace function rollup.memory_chunks(p_account_id int, p_from date, p_to date)
+returns table (from_date date, to_date date)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Seeing that there is nothing to cut is faster than looking where.
+  if exists (select from rollup.events_of_utc_days(p_account_id, p_from, p_to) offset rollup.memory_chunk_events()) then
+    return query
+      select c.from_date, c.to_date from rollup.plan_chunks(p_account_id, p_from, p_to, rollup.memory_chunk_events()) as c;
+  else
+    return query select p_from, p_to;
+  end if;
+end
+$$;
+comment on function rollup.memory_chunks(int, date, date) is
+  'The days p_from to p_to in chunks that fit into memory: see memory_chunk_events.';

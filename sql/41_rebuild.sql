@@ -240,3 +240,33 @@ comment on function rollup.rebuild(int, date, date) is
   'Under the account''s lock: makes the rollups, ledger and previous dates of the days p_from to p_to (inclusive; infinite: open) what the '
   'raw events say, and claims the days as covered unless older transactions are still under way. rows_written: the rows of '
   'reporting_events_rollups that the days have then, whether they were right before or not.';
+
+create or replace function rollup.begin_rebuild(p_function text, p_account_id int, p_patience interval default '10 s')
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_settings rollup.account_settings;
+begin
+  perform rollup.require_read_committed(p_function);
+  perform rollup.require_timezone(p_account_id);
+  if nullif(current_setting('rollup.rebuilt_account', true), '') <> p_account_id::text then
+    raise exception using
+      errcode = 'RU005',
+      message = format(
+        'rollup.%s: account %s cannot be rebuilt in a transaction that rebuilt account %s',
+        p_function, p_account_id, current_setting('rollup.rebuilt_account')
+      ),
+      hint = 'Use a transaction for each account, so that none stays locked while another is worked on.';
+  end if;
+  perform set_config('rollup.rebuilt_account', p_account_id::text, true);
+  perform rollup.lock_account(p_account_id, p_patience);
+  v_settings := rollup.adopt_settings(p_account_id);
+  -- The zone may have gone while we waited.
+  perform rollup.require_timezone(p_account_id);
+  return v_settings.generation;
+end
+$$;
+comment on function rollup.begin_rebuild(text, int, interval) is
+  'Checks what every rebuild needs, takes the account''s lock, clears what is of an old zone, and returns the generation. '
+  'Errors: RU002, RU004, RU005, RU006.';

@@ -9,12 +9,14 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import Table from "cli-table3";
-import { sqlFiles } from "../src/migrate.js";
+import { sqlFiles } from "../src/database/migrate.js";
 import { type Mutation, mutations } from "./mutations.js";
 
 const root = resolve(import.meta.dirname, "..");
 const sources = new Map<string, string>();
-for (const file of sqlFiles) sources.set(file, await readFile(join(root, "sql", file), "utf8"));
+for (const file of await sqlFiles(root)) {
+  sources.set(file, await readFile(join(root, "sql", file), "utf8"));
+}
 
 process.exitCode = await main(process.argv.slice(2));
 
@@ -55,13 +57,10 @@ function missingTexts({ rule, change, edits = {} }: Mutation): string[] {
 
 /** The SQL that takes the rule from a migrated database. */
 function patch({ schema = "", edits = {} }: Mutation): string {
-  const mutated = sqlFiles
-    .filter((file) => file in edits)
-    .map((file) =>
-      (edits[file] ?? []).reduce(
-        (text, [from, to]) => text.replaceAll(from, () => to),
-        sources.get(file) as string,
-      ),
+  const mutated = [...sources]
+    .filter(([file]) => file in edits)
+    .map(([file, source]) =>
+      (edits[file] ?? []).reduce((text, [from, to]) => text.replaceAll(from, () => to), source),
     );
   return [schema, ...mutated].join(";\n");
 }

@@ -16,7 +16,7 @@ export interface Mutation {
 /** Has a writer do something more for every event that counts. */
 function writersAlso(statement: string): Edits {
   return {
-    "track_events.sql": [
+    "34_track_events.sql": [
       ["    elsif v_event.counts then\n", `    elsif v_event.counts then\n      ${statement};\n`],
     ],
   };
@@ -33,7 +33,7 @@ export const mutations: Mutation[] = [
     rule: "the lock in a statement of its own",
     change: "taken in the statement that reads the ledger, for one event",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         [
           "and v_event.lockable and rollup.try_lock_account(v_event.account_id::int) then",
           "and v_event.lockable and (v_event.conversation_id is not null or rollup.try_lock_account(v_event.account_id::int)) then",
@@ -43,7 +43,7 @@ export const mutations: Mutation[] = [
           "v_locked := case when rollup.try_lock_account(v_event.account_id::int) then array[v_event.account_id] end;",
         ],
       ],
-      "apply.sql": [
+      "32_apply.sql": [
         [
           "where c.account_id = p_account_id and c.generation = p_generation;\n    -- With",
           "where rollup.try_lock_account(p_account_id) and c.account_id = p_account_id and c.generation = p_generation;\n    -- With",
@@ -56,7 +56,7 @@ export const mutations: Mutation[] = [
     rule: "the lock in a statement of its own",
     change: "taken in the statement that reads the settings, for many events",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         ["s.account_id = any (v_locked) and", "rollup.try_lock_account(s.account_id) and"],
         ["where rollup.try_lock_account(candidate.account_id)", ""],
       ],
@@ -67,8 +67,8 @@ export const mutations: Mutation[] = [
     rule: "the lock in a statement of its own",
     change: "taken in the statement that reads the deltas, by a fold",
     edits: {
-      "fold.sql": [
-        ["if not rollup.try_lock_account(p_account_id) then\n    return 0;\n  end if;", ""],
+      "33_fold.sql": [
+        ["if not rollup.queue_for_account(p_account_id) then\n    return 0;\n  end if;", ""],
         [
           "where p.account_id = p_account_id and p.generation",
           "where rollup.try_lock_account(p_account_id) and p.account_id = p_account_id and p.generation",
@@ -81,7 +81,7 @@ export const mutations: Mutation[] = [
     rule: "the lock in a statement of its own",
     change: "taken in the statement that gathers the events, by a rebuild",
     edits: {
-      "backfill.sql": [
+      "42_backfill.sql": [
         ["perform rollup.lock_account(p_account_id, p_patience);", ""],
         [
           "into v_deltas, v_occurrences, v_pending, v_marks;",
@@ -95,7 +95,7 @@ export const mutations: Mutation[] = [
     rule: "try-lock only in read committed",
     change: "at every isolation level",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         [
           "current_setting('transaction_isolation') = 'read committed' as lockable",
           "true as lockable",
@@ -108,7 +108,7 @@ export const mutations: Mutation[] = [
     rule: "about 50 locks, counted",
     change: "not counted",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         [
           "40 - length(coalesce(current_setting('rollup.used', true), '')) as budget",
           "40 as budget",
@@ -120,14 +120,14 @@ export const mutations: Mutation[] = [
   {
     rule: "about 50 locks, counted",
     change: "as many as one statement likes",
-    edits: { "track_events.sql": [["limit v_event.budget", ""]] },
+    edits: { "34_track_events.sql": [["limit v_event.budget", ""]] },
     killedBy: ["concurrency/lock_memory.test.ts", "one statement over 20,000 accounts"],
   },
   {
     rule: "counted in a transaction-local setting",
     change: "in a setting of the session",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         ["41 - v_event.budget), true)", "41 - v_event.budget), false)"],
         ["cardinality(v_locked))), true)", "cardinality(v_locked))), false)"],
       ],
@@ -138,7 +138,7 @@ export const mutations: Mutation[] = [
     rule: "settings read after the lock",
     change: "read before it, for one event",
     edits: {
-      "apply.sql": [
+      "32_apply.sql": [
         [
           "where c.account_id = p_account_id and c.generation = p_generation\n    and m.event_name",
           "where c.account_id = p_account_id\n    and m.event_name",
@@ -151,7 +151,7 @@ export const mutations: Mutation[] = [
     rule: "settings read after the lock",
     change: "read before it, for a conversation",
     edits: {
-      "apply.sql": [
+      "32_apply.sql": [
         [
           "where c.account_id = p_account_id and c.generation = p_generation",
           "where c.account_id = p_account_id",
@@ -164,7 +164,7 @@ export const mutations: Mutation[] = [
     rule: "settings read after the lock",
     change: "read before it, for an event that goes",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         [
           "select s.generation, rollup.local_date(e.created_at, s.timezone) into",
           "select v_event.generation, v_event.date into",
@@ -181,7 +181,7 @@ export const mutations: Mutation[] = [
     rule: "rows of an old zone are cleared before the generation moves on",
     change: "it moves on",
     edits: {
-      "coverage.sql": [
+      "22_coverage.sql": [
         ["delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id;", ""],
       ],
     },
@@ -192,8 +192,10 @@ export const mutations: Mutation[] = [
     change: "deltas are numbered",
     schema: "create sequence rollup.delta_ids; alter table rollup.deltas add column id bigint",
     edits: {
-      "track_events.sql": [["tg_op = 'DELETE'", "tg_op = 'DELETE', nextval('rollup.delta_ids')"]],
-      "events.sql": [["), false\n", "), false, null::bigint\n"]],
+      "34_track_events.sql": [
+        ["tg_op = 'DELETE'", "tg_op = 'DELETE', nextval('rollup.delta_ids')"],
+      ],
+      "13_calendar.sql": [["), false\n", "), false, null::bigint\n"]],
     },
     killedBy: ["engine/harmless.test.ts", "lastval() is the host's"],
   },
@@ -203,7 +205,7 @@ export const mutations: Mutation[] = [
     schema:
       "create unique index deltas_key on rollup.deltas (account_id, generation, date, event_name, user_id, inbox_id, conversation_id, from_delete) nulls not distinct",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         [
           "tg_op = 'DELETE'\n          );",
           "tg_op = 'DELETE'\n          ) on conflict (account_id, generation, date, event_name, user_id, inbox_id, conversation_id, from_delete) do update set count = deltas.count + excluded.count, sum_value = deltas.sum_value + excluded.sum_value, sum_value_business_hours = deltas.sum_value_business_hours + excluded.sum_value_business_hours;",
@@ -248,14 +250,14 @@ export const mutations: Mutation[] = [
   {
     rule: "writers never enqueue",
     change: "they queue the fold",
-    edits: writersAlso("perform rollup.add_job('fold', '{}', v_event.account_id::int)"),
+    edits: writersAlso("perform rollup_worker.add_job('fold')"),
     killedBy: ["engine/harmless.test.ts", "rule: append-only writers"],
   },
   {
     rule: "writers never enqueue",
     change: "they queue the repair of what they could not keep",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         [
           "    begin\n      insert into rollup.dirty_marks",
           "    begin\n      perform rollup.enqueue_backfill(v_event.account_id::int);\n      insert into rollup.dirty_marks",
@@ -276,7 +278,7 @@ export const mutations: Mutation[] = [
     rule: "a row goes only when count and both sums are 0",
     change: "when its count is 0",
     edits: {
-      "apply.sql": [
+      "32_apply.sql": [
         [
           "and r.count = 0 and r.sum_value = 0 and r.sum_value_business_hours = 0",
           "and r.count = 0",
@@ -289,7 +291,7 @@ export const mutations: Mutation[] = [
     rule: "a row goes only when count and both sums are 0",
     change: "when count and value are 0",
     edits: {
-      "apply.sql": [
+      "32_apply.sql": [
         ["and r.sum_value = 0 and r.sum_value_business_hours = 0", "and r.sum_value = 0"],
       ],
     },
@@ -299,7 +301,7 @@ export const mutations: Mutation[] = [
     rule: "a row goes only when count and both sums are 0",
     change: "changes that add only to sums are left out",
     edits: {
-      "apply.sql": [
+      "32_apply.sql": [
         [
           "where t.count <> 0 or m.payload = 'duration' and (t.sum_value <> 0 or t.sum_value_business_hours <> 0)",
           "where t.count <> 0",
@@ -312,7 +314,7 @@ export const mutations: Mutation[] = [
     rule: "no initialisers in declare",
     change: "one that looks up the registry",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         ["  v_sign int;\n", "  v_sign int;\n  v_names text[] := rollup.event_names();\n"],
       ],
     },
@@ -322,7 +324,7 @@ export const mutations: Mutation[] = [
     rule: "all executable code inside the exception block",
     change: "the accounts are found before it",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         [
           "begin\n  begin\n    v_sign",
           "begin\n  perform rollup.writer_settings(e.account_id) from events as e;\n  begin\n    v_sign",
@@ -335,7 +337,7 @@ export const mutations: Mutation[] = [
     rule: "all executable code inside the exception block",
     change: "truncate has none",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         [
           "  exception when others then\n    raise warning 'rollup: truncate",
           "  exception when query_canceled then\n    raise warning 'rollup: truncate",
@@ -348,7 +350,7 @@ export const mutations: Mutation[] = [
     rule: "a mark without date when the date itself fails",
     change: "none",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         [
           "select distinct s.account_id, null::date, now(), v_error\n        from events as e",
           "select distinct s.account_id, null::date, now(), v_error\n        from events as e join rollup.dirty_marks as m on m.account_id = e.account_id",
@@ -363,7 +365,7 @@ export const mutations: Mutation[] = [
     schema:
       "create unique index dirty_marks_key on rollup.dirty_marks (account_id, date) nulls not distinct",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         [
           "where e.name = any (rollup.event_names());\n    exception",
           "where e.name = any (rollup.event_names())\n      on conflict do nothing;\n    exception",
@@ -376,7 +378,7 @@ export const mutations: Mutation[] = [
     rule: "after some 40 firings append without an exception block",
     change: "always with one",
     edits: {
-      "track_events.sql": [["if v_event.budget > 0 then\n", "if true then\n"]],
+      "34_track_events.sql": [["if v_event.budget > 0 then\n", "if true then\n"]],
     },
     killedBy: ["engine/harmless.test.ts", "rule: append without after some 40 firings"],
   },
@@ -384,7 +386,7 @@ export const mutations: Mutation[] = [
     rule: "truncate only appends account-wide marks",
     change: "it deletes the rollups",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         [
           "where s.reporting_timezone is not null;\n  exception",
           "where s.reporting_timezone is not null;\n    delete from rollup.reporting_events_rollups;\n  exception",
@@ -397,7 +399,7 @@ export const mutations: Mutation[] = [
     rule: "truncate marks every account with a zone",
     change: "and those without",
     edits: {
-      "track_events.sql": [
+      "34_track_events.sql": [
         ["where s.reporting_timezone is not null;\n  exception", ";\n  exception"],
       ],
     },
@@ -421,7 +423,7 @@ export const mutations: Mutation[] = [
     rule: "whole sequences of dates, before and after",
     change: "only up to the date touched",
     edits: {
-      "apply.sql": [
+      "32_apply.sql": [
         [
           "select distinct c.event_name, c.conversation_id from unnest(p_changes) as c",
           "select c.event_name, c.conversation_id, max(c.date) as date from unnest(p_changes) as c group by 1, 2",
@@ -437,14 +439,14 @@ export const mutations: Mutation[] = [
   {
     rule: "whole sequences of dates, before and after",
     change: "one event always comes last",
-    edits: { "apply.sql": [["or v_last > p_date then", "then"]] },
+    edits: { "32_apply.sql": [["or v_last > p_date then", "then"]] },
     killedBy: ["engine/distinct.test.ts", "rule: whole sequences"],
   },
   {
     rule: "whole sequences of dates, before and after",
     change: "one event looks only at the last date of the account",
     edits: {
-      "apply.sql": [
+      "32_apply.sql": [
         [
           "max(l.date) filter (where l.user_id = p_user_id), max(l.date) filter (where l.inbox_id = p_inbox_id)",
           "max(l.date), max(l.date)",
@@ -456,42 +458,46 @@ export const mutations: Mutation[] = [
   {
     rule: "ledger entries are legitimately negative in between",
     change: "one event takes those it finds for dates",
-    edits: { "apply.sql": [["or v_lowest < 1 or", "or"]] },
+    edits: { "32_apply.sql": [["or v_lowest < 1 or", "or"]] },
     killedBy: ["engine/distinct.test.ts", "negative"],
   },
   {
     rule: "a rebuild adjusts later cells by difference",
     change: "it leaves them",
     edits: {
-      "backfill.sql": [["perform rollup.apply_previous_dates(p_account_id, v_later);", ""]],
+      "42_backfill.sql": [["perform rollup.apply_previous_dates(p_account_id, v_later);", ""]],
     },
     killedBy: ["engine/backfill.test.ts", "rule: later cells by difference"],
   },
   {
     rule: "a rebuild recomputes every cell dated in its range",
     change: "as if nothing came before",
-    edits: { "backfill.sql": [["v_occurrences || v_before", "v_occurrences"]] },
+    edits: { "42_backfill.sql": [["v_occurrences || v_before", "v_occurrences"]] },
     killedBy: ["engine/backfill.test.ts", "rule: later cells by difference"],
   },
   {
     rule: "zones are set in read committed only",
     change: "at every isolation level",
     edits: {
-      "settings.sql": [["perform rollup.require_read_committed('set_reporting_timezone');", ""]],
+      "44_reporting_timezone.sql": [
+        ["perform rollup.require_read_committed('set_reporting_timezone');", ""],
+      ],
     },
     killedBy: ["engine/settings.test.ts", "a zone is set in read committed only"],
   },
   {
     rule: "generation from a global sequence",
     change: "the last one plus 1",
-    edits: { "settings.sql": [["nextval('rollup.generations')", "v_settings.generation + 1"]] },
+    edits: {
+      "44_reporting_timezone.sql": [["nextval('rollup.generations')", "v_settings.generation + 1"]],
+    },
     killedBy: ["engine/settings.test.ts", "rule: a global sequence"],
   },
   {
     rule: "the setter takes no lock",
     change: "it waits for the account's",
     edits: {
-      "settings.sql": [
+      "44_reporting_timezone.sql": [
         [
           "v_generation := nextval",
           "perform pg_advisory_xact_lock(rollup.lock_class(), p_account_id);\n  v_generation := nextval",
@@ -504,7 +510,7 @@ export const mutations: Mutation[] = [
     rule: "the setter deletes nothing",
     change: "it clears the rollups of the old zone",
     edits: {
-      "settings.sql": [
+      "44_reporting_timezone.sql": [
         [
           "v_generation := nextval",
           "delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id;\n  v_generation := nextval",
@@ -517,7 +523,7 @@ export const mutations: Mutation[] = [
     rule: "the change's own transaction id is not enough",
     change: "the setter records the barrier of a first zone",
     edits: {
-      "settings.sql": [
+      "44_reporting_timezone.sql": [
         [
           "insert into rollup.account_coverage (account_id, generation)\n  select p_account_id, v_generation",
           "insert into rollup.account_coverage (account_id, generation, barrier)\n  select p_account_id, v_generation, pg_current_xact_id()",
@@ -533,7 +539,7 @@ export const mutations: Mutation[] = [
     rule: "the barrier's id is assigned after the settings were seen",
     change: "a transaction that has one already records it",
     edits: {
-      "coverage.sql": [
+      "22_coverage.sql": [
         ["v_fresh boolean := pg_current_xact_id_if_assigned() is null", "v_fresh boolean := true"],
       ],
     },
@@ -543,7 +549,7 @@ export const mutations: Mutation[] = [
     rule: "a new zone has a barrier of its own",
     change: "the old one's counts",
     edits: {
-      "coverage.sql": [["covered = '{}', barrier_passed = false,", "covered = '{}',"]],
+      "22_coverage.sql": [["covered = '{}', barrier_passed = false,", "covered = '{}',"]],
     },
     killedBy: ["concurrency/zone_change.test.ts", "another zone beside a read committed writer"],
   },
@@ -551,7 +557,7 @@ export const mutations: Mutation[] = [
     rule: "no backend with an old backend_xmin",
     change: "those that have written are looked at, not their snapshots",
     edits: {
-      "coverage.sql": [[" or age(a.backend_xmin) > age(p_barrier::xid)", ""]],
+      "22_coverage.sql": [[" or age(a.backend_xmin) > age(p_barrier::xid)", ""]],
     },
     killedBy: ["concurrency/zone_change.test.ts", "rule: backend_xmin"],
   },
@@ -559,7 +565,7 @@ export const mutations: Mutation[] = [
     rule: "no backend with an old backend_xid",
     change: "snapshots are looked at, not those that have written",
     edits: {
-      "coverage.sql": [["age(a.backend_xid) > age(p_barrier::xid) or ", ""]],
+      "22_coverage.sql": [["age(a.backend_xid) > age(p_barrier::xid) or ", ""]],
     },
     killedBy: [
       "concurrency/zone_change.test.ts",
@@ -570,7 +576,7 @@ export const mutations: Mutation[] = [
     rule: "no prepared transaction with an old snapshot",
     change: "prepared transactions are not looked at",
     edits: {
-      "coverage.sql": [
+      "22_coverage.sql": [
         [
           "and not exists (select from pg_prepared_xacts as p where p.database = current_database())",
           "",
@@ -583,7 +589,7 @@ export const mutations: Mutation[] = [
     rule: "a barrier beyond the present transaction ids counts as passed",
     change: "it is waited for",
     edits: {
-      "coverage.sql": [
+      "22_coverage.sql": [
         ["elsif p_barrier > pg_snapshot_xmax(pg_current_snapshot()) and", "elsif false and"],
       ],
     },
@@ -593,7 +599,7 @@ export const mutations: Mutation[] = [
     rule: "the barrier is checked before the statement that gathers",
     change: "after it",
     edits: {
-      "backfill.sql": [
+      "42_backfill.sql": [
         ["  claimed := rollup.await_old_writers(p_account_id);\n", ""],
         [
           "into v_deltas, v_occurrences, v_pending, v_marks;",
@@ -606,14 +612,14 @@ export const mutations: Mutation[] = [
   {
     rule: "backfill: read committed or refuse",
     change: "at every isolation level",
-    edits: { "backfill.sql": [["perform rollup.require_read_committed(p_function);", ""]] },
+    edits: { "42_backfill.sql": [["perform rollup.require_read_committed(p_function);", ""]] },
     killedBy: ["engine/backfill.test.ts", "errors"],
   },
   {
     rule: "one account per transaction",
     change: "any number",
     edits: {
-      "backfill.sql": [
+      "42_backfill.sql": [
         ["perform set_config('rollup.rebuilt_account', p_account_id::text, true);", ""],
       ],
     },
@@ -623,7 +629,7 @@ export const mutations: Mutation[] = [
     rule: "never the host as a deadlock's victim",
     change: "lock_timeout of the account's lock above deadlock_timeout",
     edits: {
-      "coverage.sql": [["set lock_timeout = '300ms'", "set lock_timeout = '5s'"]],
+      "22_coverage.sql": [["set lock_timeout = '300ms'", "set lock_timeout = '5s'"]],
     },
     killedBy: ["concurrency/interleavings.test.ts", "who has the host's table"],
   },
@@ -631,7 +637,7 @@ export const mutations: Mutation[] = [
     rule: "never the host as a deadlock's victim",
     change: "no lock_timeout in a rebuild",
     edits: {
-      "backfill.sql": [
+      "42_backfill.sql": [
         [
           "and must not be the deadlock's victim: see\n-- lock_account.\nset lock_timeout = '300ms'",
           "\n",
@@ -644,7 +650,7 @@ export const mutations: Mutation[] = [
     rule: "the account's lock before any host table",
     change: "the host's table first, and held for as long as it takes",
     edits: {
-      "coverage.sql": [
+      "22_coverage.sql": [
         [
           "begin\n  loop\n    begin\n      perform pg_advisory",
           "begin\n  lock table public.reporting_events in access share mode;\n  loop\n    begin\n      perform pg_advisory",
@@ -657,7 +663,7 @@ export const mutations: Mutation[] = [
     rule: "never the host as a deadlock's victim",
     change: "no lock_timeout in a repair",
     edits: {
-      "verify.sql": [["-- See rollup.backfill.\nset lock_timeout = '300ms'", ""]],
+      "45_verify.sql": [["-- See rollup.backfill.\nset lock_timeout = '300ms'", ""]],
     },
     killedBy: ["concurrency/interleavings.test.ts", "victim of repair"],
   },
@@ -665,7 +671,7 @@ export const mutations: Mutation[] = [
     rule: "never the host as a deadlock's victim",
     change: "patience also where the transaction has an advisory lock of the host",
     edits: {
-      "coverage.sql": [
+      "22_coverage.sql": [
         ["then l.objsubid <> 2 or l.classid <> rollup.lock_class()::oid", "then false"],
       ],
     },
@@ -675,27 +681,27 @@ export const mutations: Mutation[] = [
     rule: "the host's statement costs little more",
     change: "any number of events is applied inline",
     edits: {
-      "track_events.sql": [["v_events <= 10000 and ", ""]],
+      "34_track_events.sql": [["v_events <= 10000 and ", ""]],
     },
     killedBy: ["engine/harmless.test.ts", "leaves deltas rather than"],
   },
   {
     rule: "harmless whatever the settings",
     change: "several rows for one variable",
-    edits: { "track_events.sql": [["    limit 1;\n", "    ;\n"]] },
+    edits: { "34_track_events.sql": [["    limit 1;\n", "    ;\n"]] },
     killedBy: ["engine/harmless.test.ts", "makes none of ours"],
   },
   {
     rule: "the account's lock before any host table",
     change: "verified before it is locked, by a repair",
-    edits: { "verify.sql": [["perform rollup.begin_rebuild('repair', p_account_id);", ""]] },
+    edits: { "45_verify.sql": [["perform rollup.begin_rebuild('repair', p_account_id);", ""]] },
     killedBy: ["concurrency/interleavings.test.ts", "while a repair waits"],
   },
   {
     rule: "the account's lock before any host table",
     change: "patience also where the transaction has used the host's table before",
     edits: {
-      "coverage.sql": [
+      "22_coverage.sql": [
         ["case when rollup.holds_host_lock() then '0 s' else p_patience end", "p_patience"],
       ],
     },
@@ -704,14 +710,14 @@ export const mutations: Mutation[] = [
   {
     rule: "a lock_timeout, and retry",
     change: "one attempt",
-    edits: { "coverage.sql": [["exit when clock_timestamp() > v_deadline;", "exit;"]] },
+    edits: { "22_coverage.sql": [["exit when clock_timestamp() > v_deadline;", "exit;"]] },
     killedBy: ["concurrency/interleavings.test.ts", "an open writer wants the host's table"],
   },
   {
     rule: "one snapshot for events and deltas",
     change: "the events, then the deltas",
     edits: {
-      "backfill.sql": [
+      "42_backfill.sql": [
         [
           "p_from, p_to) as o\n    ),\n    array(",
           "p_from, p_to) as o\n    )\n  into v_deltas, v_occurrences;\n  select\n    array(",
@@ -725,7 +731,7 @@ export const mutations: Mutation[] = [
     rule: "one snapshot for events and deltas",
     change: "the deltas, then the events",
     edits: {
-      "backfill.sql": [
+      "42_backfill.sql": [
         [`    ${pendingDeltas},\n`, ""],
         [
           "into v_deltas, v_occurrences, v_pending, v_marks;",
@@ -743,7 +749,7 @@ export const mutations: Mutation[] = [
     rule: "one snapshot for events and deltas",
     change: "the deltas that are there by the time they are deleted",
     edits: {
-      "backfill.sql": [
+      "42_backfill.sql": [
         [
           "delete from rollup.deltas as d where d.ctid = any (v_pending);",
           "delete from rollup.deltas as d where d.account_id = p_account_id and d.date between p_from and p_to;",
@@ -756,7 +762,7 @@ export const mutations: Mutation[] = [
     rule: "one snapshot for events and marks",
     change: "the marks that are there by the time they are deleted",
     edits: {
-      "backfill.sql": [
+      "42_backfill.sql": [
         [
           "delete from rollup.dirty_marks as m where m.ctid = any (v_marks);",
           "delete from rollup.dirty_marks as m where m.account_id = p_account_id and m.date between p_from and p_to;",
@@ -764,5 +770,86 @@ export const mutations: Mutation[] = [
       ],
     },
     killedBy: ["concurrency/interleavings.test.ts", "its mark stays"],
+  },
+  {
+    rule: "a fold queues for the lock",
+    change: "it only tries",
+    edits: {
+      "33_fold.sql": [
+        [
+          "  perform pg_advisory_xact_lock(rollup.lock_class(), p_account_id);\n",
+          "  return false;\n",
+        ],
+      ],
+    },
+    killedBy: ["engine/fold.test.ts", "whose writers always have its lock"],
+  },
+  {
+    rule: "a fold queues for the lock",
+    change: "also where others may wait for its transaction",
+    edits: {
+      "33_fold.sql": [
+        ["pg_current_xact_id_if_assigned() is not null or rollup.holds_host_lock()", "false"],
+      ],
+    },
+    killedBy: ["engine/fold.test.ts", "queues for no lock"],
+  },
+  {
+    rule: "one run of an account at a time",
+    change: "as many as there are",
+    edits: {
+      "43_backfill_runs.sql": [
+        [
+          "when r.state = 'pending' and rollup.is_being_backfilled(r.account_id) then 'waiting'",
+          "",
+        ],
+      ],
+    },
+    killedBy: ["worker/backfill_runs.test.ts", "a cancellation that is not committed yet"],
+  },
+  {
+    rule: "a run is one job",
+    change: "whoever has been given its place works on",
+    edits: { "43_backfill_runs.sql": [["or r.job_id <> p_job_id then", "then"]] },
+    killedBy: ["engine/backfill_runs.test.ts", "not the run's any more"],
+  },
+  {
+    rule: "a chunk is tried five times",
+    change: "what cannot succeed too",
+    edits: {
+      "43_backfill_runs.sql": [
+        [
+          "v_permanent boolean := rollup.is_permanent_error(p_sqlstate)",
+          "v_permanent boolean := false",
+        ],
+      ],
+    },
+    killedBy: ["engine/backfill_runs.test.ts", "fails with 55000"],
+  },
+  {
+    rule: "a chunk is tried five times",
+    change: "a lock conflict counts",
+    edits: {
+      "43_backfill_runs.sql": [
+        [
+          "case when rollup.is_lock_conflict(sqlstate) then 'waiting' else 'failed' end",
+          "'failed'",
+        ],
+      ],
+    },
+    killedBy: ["engine/backfill_runs.test.ts", "a lock that somebody has"],
+  },
+  {
+    rule: "the barrier before anything that is written",
+    change: "a run is locked first",
+    edits: {
+      "43_backfill_runs.sql": [
+        [
+          "      perform rollup.begin_rebuild('continue_backfill'",
+          "      perform 1 from rollup.backfill_runs as r where r.id = p_run_id for update;\n      perform rollup.begin_rebuild('continue_backfill'",
+        ],
+      ],
+    },
+    killedBy: ["engine/backfill_runs.test.ts", "barrier of a new zone"],
   },
 ];

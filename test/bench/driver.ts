@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect, type Sql } from "../../src/connection.js";
+import { connect, type Sql } from "../support/client.js";
 
 /** One kind of event: what the application sends for it, each statement committed by itself. */
 export interface Script {

@@ -2,15 +2,15 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect, type Sql } from "../../src/connection.js";
-import { migrate } from "../../src/migrate.js";
+import { migrate } from "../../src/database/migrate.js";
 import {
   type Cluster,
   clusterUrl,
   prepareCluster,
   startServer,
   stopServer,
-} from "../../src/server.js";
+} from "../../src/server/server.js";
+import { connect, type Sql } from "../support/client.js";
 
 const template = "template_bench";
 
@@ -69,7 +69,7 @@ export async function prepareGround(): Promise<Ground> {
 }
 
 async function prepareTemplate(url: string): Promise<void> {
-  await migrate(url, { current: true });
+  await migrate(url, { current: true, createHostTables: true });
   const sql = connect(url, { max: 1 });
   await sql.unsafe(await readFile(join(import.meta.dirname, "peers.sql"), "utf8"));
   await sql.end();

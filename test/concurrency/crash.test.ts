@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { migrate } from "../../src/migrate.js";
-import { clusterUrl, prepareCluster, startServer, stopServer } from "../../src/server.js";
+import { migrate } from "../../src/database/migrate.js";
+import { clusterUrl, prepareCluster, startServer, stopServer } from "../../src/server/server.js";
 import { crashRepeatedly } from "../stress/crash.js";
 import { prepareAccounts } from "../stress/load.js";
 import { postgresMajor } from "../support/database.js";
@@ -20,7 +20,7 @@ test("exact after two kills", async () => {
   });
   try {
     const url = await clusterUrl(cluster, await startServer(cluster), "postgres");
-    await migrate(url);
+    await migrate(url, { createHostTables: true });
     await prepareAccounts(url);
     assert.equal(await crashRepeatedly(cluster, url, { times: 2, seed, log: console.log }), []);
   } finally {

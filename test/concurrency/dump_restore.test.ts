@@ -7,16 +7,16 @@ import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/connection.js";
-import { migrate } from "../../src/migrate.js";
+import { migrate } from "../../src/database/migrate.js";
 import {
   type Cluster,
   clusterUrl,
   prepareCluster,
   startServer,
   stopServer,
-} from "../../src/server.js";
+} from "../../src/server/server.js";
 import { assertExact, cleanDays, type Event, insert } from "../engine/support.js";
+import type { Sql } from "../support/client.js";
 import { connect, createDatabase, postgresMajor } from "../support/database.js";
 
 const run = promisify(execFile);
@@ -83,7 +83,7 @@ async function assertRestored(url: string): Promise<void> {
   await assertExact(1, sql);
   for (const account of [1, 2, 3]) await insert(sql, account, handoff(2));
   await assertExact(1, sql);
-  await migrate(url);
+  await migrate(url, { createHostTables: true });
   assert.equal(await everyClean(sql), ["{(,)}", "{}", "{}"]);
   for (const account of [1, 2, 3]) {
     await sql`select rollup.backfill(${account})`;
@@ -126,7 +126,7 @@ test("the rows in a new server, whose transaction ids begin anew (rule: a barrie
   const { sql, url, drop } = await createDatabase();
   await fill(sql, url);
   await withServer(async (other) => {
-    await migrate(other);
+    await migrate(other, { createHostTables: true });
     await copyRows(sql, other);
     await assertRestored(other);
   });

@@ -4,7 +4,6 @@
  */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/connection.js";
 import {
   accountIn,
   assertExact,
@@ -14,6 +13,7 @@ import {
   rollups,
   sqlstate,
 } from "../engine/support.js";
+import type { Sql } from "../support/client.js";
 import { connect, createDatabase, database } from "../support/database.js";
 import { event, withSessions } from "./support.js";
 

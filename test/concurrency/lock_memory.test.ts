@@ -1,8 +1,8 @@
 /** Statements and transactions over thousands of accounts: lock memory is the whole server's. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/connection.js";
 import { copyAccount } from "../engine/support.js";
+import type { Sql } from "../support/client.js";
 import { createDatabase } from "../support/database.js";
 
 const accounts = 20_000;

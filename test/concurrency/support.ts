@@ -1,5 +1,5 @@
 /** Sessions that keep a transaction open while others go on. */
-import type { Sql } from "../../src/connection.js";
+import type { Sql } from "../support/client.js";
 import { connect } from "../support/database.js";
 
 export type Isolation = "read committed" | "repeatable read" | "serializable";

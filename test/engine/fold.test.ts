@@ -1,6 +1,8 @@
 /** Applying the pending deltas. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import type { Sql } from "../support/client.js";
 import { connect, database } from "../support/database.js";
 import { accountIn, assertExactEverywhere, insert, pending, sqlstate, stored } from "./support.js";
 
@@ -119,6 +121,58 @@ test("a fold in small pieces is exact after each", async () => {
     await assertExactEverywhere(account);
   }
   assert.is(await pending(account), 0);
+});
+
+test("an account whose writers always have its lock is folded all the same", async () => {
+  const account = await accountIn("UTC");
+  const ending = new AbortController();
+  const write = async (client: Sql) => {
+    while (!ending.signal.aborted)
+      await client.begin(async (tx) => {
+        await insert(tx as unknown as Sql, account, {});
+        await tx`select pg_sleep(0.25)`;
+      });
+  };
+  const clients = Array.from({ length: 4 }, () => connect());
+  const writing = clients.map(write);
+  try {
+    const folding = connect();
+    let folded = 0;
+    for (let round = 0; round < 12; round++) {
+      const [row] = await folding`select rollup.fold_account(${account})::int as count`;
+      folded += row?.count;
+      await sleep(100);
+    }
+    await folding.end();
+    assert.ok(folded > 0);
+    assert.ok((await pending(account)) < 20, `${await pending(account)} deltas are left`);
+  } finally {
+    ending.abort();
+    await Promise.all(writing);
+    await Promise.all(clients.map((client) => client.end()));
+  }
+  await assertExactEverywhere(account);
+});
+
+test("a fold queues for no lock where others may wait for its transaction", async () => {
+  const account = await appending();
+  await insert(sql, account, {});
+  const other = connect();
+  const before = async (statement: string) => {
+    const started = performance.now();
+    await sql.begin(async (tx) => {
+      await tx.unsafe(statement);
+      await tx`select rollup.fold_account(${account})`;
+    });
+    return performance.now() - started;
+  };
+  await other.begin(async (tx) => {
+    await tx`select rollup.lock_account(${account})`;
+    assert.ok((await before("select")) > 280);
+    assert.ok((await before("select pg_current_xact_id()")) < 200);
+    assert.ok((await before("lock table public.reporting_events in access share mode")) < 200);
+  });
+  await other.end();
 });
 
 test("read committed only", async () => {

@@ -1,8 +1,8 @@
 /** Whatever happens inside our trigger, the host's statement succeeds, and the days concerned are known to be dirty. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/connection.js";
 import { event, withSessions } from "../concurrency/support.js";
+import type { Sql } from "../support/client.js";
 import {
   connect,
   createDatabase,

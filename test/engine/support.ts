@@ -1,6 +1,6 @@
 /** Accounts, events and rollups in few words, for the tests of the engine. */
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/connection.js";
+import type { Sql } from "../support/client.js";
 import { connect, database } from "../support/database.js";
 import { differences, distinctDifferences, verified } from "../support/oracle.js";
 

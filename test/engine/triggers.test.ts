@@ -1,7 +1,7 @@
 /** Truncate, and triggers that are missing. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { migrate } from "../../src/migrate.js";
+import { migrate } from "../../src/database/migrate.js";
 import { connect, createDatabase } from "../support/database.js";
 import { assertExact, cleanDays, insert, rollups, stored } from "./support.js";
 
@@ -59,12 +59,12 @@ for (const removal of [
     await sql`select rollup.set_reporting_timezone(1, 'UTC')`;
     await sql`select rollup.backfill(1)`;
     await insert(sql, 1, {});
-    await migrate(url);
+    await migrate(url, { createHostTables: true });
     assert.is(await cleanDays(1, sql), "{(,)}");
     await sql.unsafe(removal);
     await insert(sql, 1, {});
     await sql`update public.reporting_events set value = 7`;
-    await migrate(url);
+    await migrate(url, { createHostTables: true });
     assert.is(await cleanDays(1, sql), "{}");
     await insert(sql, 1, {});
     await sql`update public.reporting_events set value = 8`;
@@ -84,7 +84,7 @@ test("a rebuild that began while a trigger was missing claims nothing", async ()
   await rebuild.unsafe("begin");
   await rebuild.unsafe("select rollup.backfill(1)");
   await insert(sql, 1, {});
-  const migrating = migrate(url);
+  const migrating = migrate(url, { createHostTables: true });
   await new Promise((done) => setTimeout(done, 500));
   await rebuild.unsafe("commit");
   await migrating;
@@ -104,7 +104,7 @@ test("migrate again, beside an open writer and with writers coming: nobody waits
   await insert(open, 1, {});
   const writer = connect({ url, settings: { lock_timeout: "200ms" } });
   let migrated = false;
-  const migrating = migrate(url).then(() => {
+  const migrating = migrate(url, { createHostTables: true }).then(() => {
     migrated = true;
   });
   while (!migrated) await insert(writer, 1, {});

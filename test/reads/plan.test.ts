@@ -1,7 +1,7 @@
 /** Where a read takes its numbers from, why, and that it looks at no more than it needs. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/connection.js";
+import type { Sql } from "../support/client.js";
 import { connect, createDatabase, database } from "../support/database.js";
 import { insertEvents, question, readerAccount, wrongAnswers } from "./support.js";
 

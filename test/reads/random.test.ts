@@ -1,8 +1,8 @@
 /** Random questions at every state of the coverage, with pending deltas and beside writers, against the raw events. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/connection.js";
 import { Random } from "../stress/random.js";
+import type { Sql } from "../support/client.js";
 import { connect, database } from "../support/database.js";
 import {
   insertRandom,

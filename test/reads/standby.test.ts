@@ -7,16 +7,16 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { connect as connectTo, type Sql } from "../../src/connection.js";
-import { migrate } from "../../src/migrate.js";
+import { migrate } from "../../src/database/migrate.js";
 import {
   type Cluster,
   clusterUrl,
   prepareCluster,
   startServer,
   stopServer,
-} from "../../src/server.js";
+} from "../../src/server/server.js";
 import { Random } from "../stress/random.js";
+import { connect as connectTo, type Sql } from "../support/client.js";
 import { connect, database, postgresMajor } from "../support/database.js";
 import { insertRandom, planOf, question, readerAccount, wrongAnswers } from "./support.js";
 
@@ -77,7 +77,7 @@ test("a hot standby", async () => {
     clusterUrl(cluster, await startServer(cluster), "postgres");
   try {
     const primary = await prepare();
-    await migrate(await start(primary));
+    await migrate(await start(primary), { createHostTables: true });
     await stopServer(primary);
 
     const standby = await prepare();

@@ -2,8 +2,9 @@
  * What reads must answer: recomputed from the raw events by plain SQL that shares nothing with sql/. Periods come from
  * instants: whatever local time they show, that hour, day, week… is touched.
  */
-import type { Sql } from "../../src/connection.js";
+
 import type { Random } from "../stress/random.js";
+import type { Sql } from "../support/client.js";
 import { database } from "../support/database.js";
 
 export const metrics = [

@@ -6,9 +6,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { connect, type Sql } from "../../src/connection.js";
-import { type Cluster, runningPort, startServer } from "../../src/server.js";
-import { startWorker } from "../../src/worker.js";
+import { type Cluster, runningPort, startServer } from "../../src/server/server.js";
+import { startWorker } from "../../src/worker/worker.js";
+import { connect, type Sql } from "../support/client.js";
 import { differences } from "../support/oracle.js";
 import { killAll } from "./crash.js";
 import { Random } from "./random.js";
@@ -97,11 +97,15 @@ class Trial {
   /** A worker in a process of its own, started again whenever it has been killed. */
   async work(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const child = spawn(process.execPath, ["--import", "tsx", "src/cli.ts", "worker", "--json"], {
-        cwd: root,
-        env: { ...process.env, DATABASE_URL: this.url },
-        stdio: ["ignore", "ignore", "inherit"],
-      });
+      const child = spawn(
+        process.execPath,
+        ["--import", "tsx", "src/command_line/cli.ts", "worker", "--json"],
+        {
+          cwd: root,
+          env: { ...process.env, DATABASE_URL: this.url },
+          stdio: ["ignore", "ignore", "inherit"],
+        },
+      );
       this.#processes.add(child);
       const stop = () => child.kill("SIGTERM");
       signal.addEventListener("abort", stop, { once: true });
@@ -253,21 +257,10 @@ class Trial {
         ) as e
         where abs(r.events - e.events) > ${this.#rowsWritten}`,
     );
-    // A job whose completion a crash has swallowed waits for its next attempt, which finds its chunk done.
+    // Jobs in whose place others came, and those whose completion a crash has swallowed, wait for their next attempt.
     complain(
-      "a job that is left",
-      await sql`
-        select j.* from rollup_worker.jobs as j
-        where j.locked_by is not null or not exists (
-          select from rollup.backfill_chunks as c
-          where c.state = 'done'
-            and j.key = format('backfill_chunk %s',
-              jsonb_build_object('account_id', c.account_id, 'run_id', c.run_id, 'chunk', c.chunk))
-        )`,
-    );
-    complain(
-      "a queue that is locked",
-      await sql`select * from rollup_worker._private_job_queues where locked_by is not null`,
+      "a job that is locked, or given up",
+      await sql`select * from rollup_worker.jobs where locked_by is not null or attempts >= max_attempts`,
     );
     complain(
       "an account that is not covered",

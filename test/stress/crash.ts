@@ -4,8 +4,8 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { connect } from "../../src/connection.js";
-import { type Cluster, clusterUrl, startServer } from "../../src/server.js";
+import { type Cluster, clusterUrl, startServer } from "../../src/server/server.js";
+import { connect } from "../support/client.js";
 import { checkAtRest, type LoadResult, load } from "./load.js";
 
 const database = "postgres";

@@ -4,7 +4,7 @@
  * remainder, so that they never wait for one another by themselves: every wait, error or warning is ours.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { connect, type Sql } from "../../src/connection.js";
+import { connect, type Sql } from "../support/client.js";
 import {
   type Difference,
   differences,

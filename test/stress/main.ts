@@ -12,8 +12,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { migrate } from "../../src/migrate.js";
-import { clusterUrl, prepareCluster, startServer, stopServer } from "../../src/server.js";
+import { migrate } from "../../src/database/migrate.js";
+import { clusterUrl, prepareCluster, startServer, stopServer } from "../../src/server/server.js";
 import { backfillMemory, backfillUnderKills } from "./backfill.js";
 import { crashRepeatedly } from "./crash.js";
 import { checkAtRest, load, prepareAccounts } from "./load.js";
@@ -43,7 +43,7 @@ const cluster = await prepareCluster(folder, {
 });
 try {
   const url = await clusterUrl(cluster, await startServer(cluster), "postgres");
-  await migrate(url);
+  await migrate(url, { createHostTables: true });
   const problems = await (positionals.includes("backfill") ? backfills : everything)(url);
   for (const problem of problems) console.log(problem);
   console.log(problems.length === 0 ? "No problem found." : `Problems found; seed ${seed}.`);

@@ -6,7 +6,8 @@ import { spawn as spawnTerminal } from "@lydell/node-pty";
 import { databaseUrl } from "./database.js";
 
 const root = resolve(import.meta.dirname, "../..");
-const command = ["--import", import.meta.resolve("tsx"), join(root, "src/cli.ts")];
+/** As built by test/run.ts: what people run. */
+const command = [join(root, "dist/command_line/cli.js")];
 
 export interface CliOptions {
   /** Added to the environment; DATABASE_URL is this file's database unless told otherwise. */

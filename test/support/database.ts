@@ -1,5 +1,5 @@
 /** The databases of a test file: its own, which test/run.ts made, and further ones. */
-import { type ConnectOptions, connect as connectTo, type Sql } from "../../src/connection.js";
+import { type ClientOptions, connect as connectTo, type Sql } from "./client.js";
 
 /** The URL of this file's database: a clone of the migrated template, dropped after the file. */
 export const databaseUrl = required("TEST_DATABASE_URL");
@@ -19,7 +19,7 @@ export function database(): Sql {
 }
 
 /** A client of its own, with one connection unless told otherwise: for whatever must not share a connection. */
-export function connect(options: ConnectOptions & { url?: string } = {}): Sql {
+export function connect(options: ClientOptions & { url?: string } = {}): Sql {
   const { url, ...rest } = options;
   return connectTo(url ?? databaseUrl, { max: 1, applicationName: "test", ...rest });
 }

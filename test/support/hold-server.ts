@@ -1,6 +1,6 @@
 /** Uses the embedded server in the folder given until stdin ends; prints one line when it has it, one with its fate. */
-import { open } from "../../src/connection.js";
-import { acquireEmbedded } from "../../src/server.js";
+import { open } from "../../src/database/connection.js";
+import { acquireEmbedded } from "../../src/server/server.js";
 
 const [folder, packageName] = process.argv.slice(2) as [string, string];
 const lines: string[] = [];

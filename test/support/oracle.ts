@@ -2,7 +2,7 @@
  * What the rollups must be: recomputed from the raw events by plain SQL that shares nothing with sql/. The zone is
  * read from the settings, the clean days from rollup.clean_days; everything in one statement, so in one snapshot.
  */
-import type { Sql } from "../../src/connection.js";
+import type { Sql } from "./client.js";
 
 /** Daily totals of account $1 as they must be. */
 const expected = `

@@ -1,0 +1,277 @@
+import type { Command } from "commander";
+import pc from "picocolors";
+import { connect, type Sql } from "../../database/connection.js";
+import { toUserError, UserError } from "../../database/errors.js";
+import {
+  backfillOutlook,
+  enqueueBackfill,
+  type Outlook,
+  type RunProgress,
+  watchBackfill,
+} from "../../worker/backfill.js";
+import { startWorker, type Worker } from "../../worker/worker.js";
+import { accountArgument, dateArgument } from "../arguments.js";
+import { action, type Context } from "../command.js";
+import { divertConsole, silent } from "../log.js";
+import type { Output } from "../output.js";
+import { counted, duration, whole } from "../terminal/format.js";
+import { type ProgressBar, progressBar } from "../terminal/progress.js";
+import { confirm, requireTerminal } from "../terminal/prompts.js";
+import { facts } from "../terminal/table.js";
+
+interface Options {
+  from?: string;
+  to?: string;
+  dryRun?: boolean;
+  yes?: boolean;
+  /** False with --no-wait. */
+  wait: boolean;
+}
+
+const manyDays = 730;
+
+/** `reporting-rollup backfill` */
+export function registerBackfill(program: Command): void {
+  program
+    .command("backfill")
+    .description("rebuild an account's daily totals from its raw events")
+    .argument("<account>", "the account's id", accountArgument)
+    .option(
+      "--from <date>",
+      "first day, in account time (default: the first event's)",
+      dateArgument,
+    )
+    .option(
+      "--to <date>",
+      "last day, inclusive (default: through today, and days to come)",
+      dateArgument,
+    )
+    .option("--dry-run", "say what would be done, and do nothing")
+    .option("-y, --yes", "do not ask")
+    .option("--no-wait", "leave the work to a running worker")
+    .action(action(program, backfill));
+}
+
+async function backfill(context: Context, account: number, options: Options): Promise<number> {
+  const { out } = context;
+  requireOrder(options);
+  const { sql, server } = await context.database();
+  const outlook = await backfillOutlook(sql, account, options);
+  showPlan(out, outlook, options);
+  if (options.dryRun) {
+    out.document(outlook);
+    out.line("Nothing was done (--dry-run).");
+    return 0;
+  }
+  if (!options.yes && !(await agreed(outlook))) {
+    out.progress("Nothing was done.");
+    return 1;
+  }
+  const runId = await requestRun(out, sql, outlook, options);
+  if (!options.wait) return leaveToWorker(out, sql, runId);
+  await sql.end({ timeout: 1 });
+  return workOff(context, { url: server.url, runId, account });
+}
+
+function requireOrder({ from, to }: Options): void {
+  if (from === undefined || to === undefined || from <= to) return;
+  throw new UserError(`The range from ${from} to ${to} is reversed.`, {
+    exitCode: 2,
+    hint: "Pass the earlier date to --from; both are inclusive.",
+  });
+}
+
+// --- The plan -------------------------------------------------------------------------------------------
+
+function showPlan(out: Output, outlook: Outlook, options: Options): void {
+  const history =
+    outlook.first_event === null
+      ? "none that rolls up"
+      : `${instant(outlook.first_event)} to ${instant(outlook.last_event)}`;
+  out.line(pc.bold(`Backfill of account ${outlook.account_id}`));
+  out.line(
+    facts([
+      ["time zone", outlook.reporting_timezone],
+      ["events", history],
+      ["days", rangeText(outlook, options)],
+      ["to read", `${counted(outlook.events, "event")} in ${counted(outlook.chunks, "chunk")}`],
+    ]),
+  );
+  for (const warning of warnings(outlook)) out.line(`  ${pc.yellow("!")} ${warning}`);
+}
+
+function rangeText({ from_date, to_date, days }: Outlook, { from, to }: Options): string {
+  if (days === null) return "all";
+  const open = from === undefined && to === undefined ? ", the whole history and days to come" : "";
+  return `${from_date} to ${to_date} (${counted(days, "day")}${open})`;
+}
+
+function instant(timestamp: string | null): string {
+  return (timestamp ?? "").slice(0, 16);
+}
+
+function warnings({ days, events, first_event }: Outlook): string[] {
+  const found: string[] = [];
+  if (first_event === null) {
+    found.push("The account has no events to roll up yet; from now on the trigger keeps its days.");
+  } else if (events === "0") {
+    found.push("There are no events in this range: check --from and --to.");
+  }
+  if ((days ?? 0) > manyDays) {
+    found.push(
+      `More than ${manyDays} days: this may take a while. It can be interrupted, and goes on where it was.`,
+    );
+  }
+  return found;
+}
+
+async function agreed(outlook: Outlook): Promise<boolean> {
+  requireTerminal("A backfill asks before it begins", "Pass --yes to begin without being asked.");
+  return confirm("Begin?", (outlook.days ?? 0) <= manyDays);
+}
+
+// --- The run --------------------------------------------------------------------------------------------
+
+/** The run under way if it already rebuilds these days, else a new one. */
+async function requestRun(out: Output, sql: Sql, outlook: Outlook, options: Options) {
+  if (outlook.running_backfill_id !== null && outlook.running_covers) {
+    out.line(`Run ${outlook.running_backfill_id} is already at it: joining.`);
+    return outlook.running_backfill_id;
+  }
+  return enqueueBackfill(sql, outlook.account_id, options);
+}
+
+async function leaveToWorker(out: Output, sql: Sql, runId: string): Promise<number> {
+  const [run] = await sql`select * from rollup.backfill_progress(${runId})`;
+  out.document(run);
+  out.line(`Run ${runId} is queued. A worker does it: ${command("worker")}`);
+  out.line(`To see how far it is: ${command(`status ${run?.account_id}`)}`);
+  return 0;
+}
+
+interface Work {
+  url: string;
+  runId: string;
+  account: number;
+}
+
+/** Works the run off in this process, beside any worker there may be, and shows how far it is. */
+async function workOff(context: Context, { url, runId, account }: Work): Promise<number> {
+  const { out, interrupted, endsByItself, defer } = context;
+  endsByItself();
+  const bar = progressBar(`Run ${runId}`);
+  divertConsole(silent);
+  // What goes wrong with a chunk stands in the run, and there the bar shows it.
+  const worker = await startWorker(url, {
+    log: (level, message, { error } = {}) => level === "error" && bar.say(`${message}: ${error}`),
+  });
+  // What the server says when it goes down would be written across the bar.
+  const watcher = connect(url, { max: 1 });
+  defer(() => watcher.end({ timeout: 1 }));
+  const stranded = new Stranded(worker);
+  const seen = await watchBackfill(watcher, runId, {
+    signal: AbortSignal.any([interrupted, stranded.signal]),
+    progress: (run) => {
+      show(bar, run);
+      stranded.look();
+    },
+    lost: () => bar.say("The server does not answer; going on as soon as it does …"),
+  });
+  bar.stop();
+  if (interrupted.aborted) out.progress("Finishing the chunk under way …");
+  await worker.stop();
+  if (stranded.signal.aborted) throw stranded.signal.reason;
+  if (!interrupted.aborted) return conclude(out, seen);
+  const [last] = await watcher<RunProgress[]>`
+    select * from rollup.backfill_progress(${runId})`.catch(() => [seen]);
+  return last?.state === "done" ? conclude(out, last) : interruptedAt(out, last, account);
+}
+
+const patience = 15_000;
+
+/** Gives up when the queue of this process does not run although the database answers. */
+class Stranded {
+  readonly #worker: Worker;
+  readonly #stranded = new AbortController();
+  readonly signal = this.#stranded.signal;
+  #answeringSince = performance.now();
+  #lookedAt = performance.now();
+
+  constructor(worker: Worker) {
+    this.#worker = worker;
+  }
+
+  /** Told whenever the database has answered. */
+  look(): void {
+    const now = performance.now();
+    if (now - this.#lookedAt > 2000) this.#answeringSince = now;
+    this.#lookedAt = now;
+    const failure = this.#worker.failure();
+    if (failure === undefined) return;
+    if (Math.min(failure.milliseconds, now - this.#answeringSince) < patience) return;
+    const { message } = toUserError(failure.error);
+    this.#stranded.abort(
+      new UserError(`This process cannot take the run's job: ${message}`, {
+        hint: "The run stays queued, and nothing is lost. Begin again when the cause is gone, or start a worker elsewhere.",
+        cause: failure.error,
+      }),
+    );
+  }
+}
+
+function show(bar: ProgressBar, run: RunProgress): void {
+  const waiting = run.state === "pending" ? "waiting for a worker" : undefined;
+  const note = run.error === null ? waiting : run.error;
+  bar.update({ events: Number(run.events), total: Number(run.events_total), note });
+}
+
+function interruptedAt(out: Output, run: RunProgress | undefined, account: number): number {
+  out.document(run ?? null);
+  const done = `${whole(run?.chunks_done)} of ${whole(run?.chunks_total)} chunks`;
+  const what =
+    run?.state === "running"
+      ? `${done} of run ${run.id} are done for good`
+      : "it waits for a worker";
+  out.progress(`Interrupted, and nothing is lost: ${what}.`);
+  out.progress(`To go on where it was: ${command(`backfill ${account}`)}, or ${command("worker")}`);
+  out.progress(`To give it up, in SQL: select rollup.cancel_backfill(${run?.id});`);
+  return 130;
+}
+
+function conclude(out: Output, run: RunProgress | undefined): number {
+  if (run === undefined) throw new UserError("The run has been removed meanwhile.");
+  out.document(run);
+  const took = run.seconds === null ? "" : ` in ${duration(Number(run.seconds))}`;
+  const figures = `${counted(run.events, "event")} read, ${counted(run.rows_written, "row")} written${took}`;
+  if (run.state === "done") {
+    out.line(`${pc.green("Done:")} ${figures}.`);
+    out.line();
+    out.line("Next:");
+    out.line(`  ${command(`verify ${run.account_id}`)}  compare with the raw events`);
+    out.line(`  ${command(`flag ${run.account_id} on`)}  let reads use the rollups`);
+    out.line(`  ${command(`report ${run.account_id} --metric resolutions_count`)}  see them`);
+    return 0;
+  }
+  if (run.state === "cancelled") {
+    const why = run.error ? ` (${run.error})` : "";
+    out.progress(`Run ${run.id} was cancelled${why}; ${figures} before that.`);
+    return 1;
+  }
+  if (run.chunks_total === 0) {
+    out.progress(`Run ${run.id} could not begin: ${run.error}`);
+    out.progress(`When the cause is gone: ${command(`backfill ${run.account_id}`)}`);
+    return 1;
+  }
+  out.progress(
+    `${whole(run.chunks_failed)} of ${counted(run.chunks_total, "chunk")} failed: ${run.error}`,
+  );
+  out.progress(
+    "Their days stay as they were, and are read from raw events. " +
+      `When the cause is gone: ${command(`backfill ${run.account_id}`)}`,
+  );
+  return 1;
+}
+
+function command(words: string): string {
+  return pc.bold(`reporting-rollup ${words}`);
+}

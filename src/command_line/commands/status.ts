@@ -1,0 +1,165 @@
+import type { Command } from "commander";
+import pc from "picocolors";
+import type { Sql } from "../../database/connection.js";
+import { accountArgument } from "../arguments.js";
+import { action } from "../command.js";
+import type { Output } from "../output.js";
+import { counted, whole } from "../terminal/format.js";
+import { facts, table } from "../terminal/table.js";
+
+interface AccountStatus {
+  account_id: number;
+  reporting_timezone: string | null;
+  reporting_events_rollup: boolean;
+  covered: string;
+  covered_share: string | null;
+  dirty_days: string;
+  pending_deltas: string;
+  running_backfill_id: string | null;
+  sealed_through: string | null;
+  last_verified_at: string | null;
+  last_verification_differences: string | null;
+}
+
+interface Run {
+  id: string;
+  from_date: string;
+  to_date: string;
+  chunks_total: number;
+  chunks_done: number;
+  chunks_failed: number;
+  events: string;
+  state: string;
+  error: string | null;
+  requested: string;
+}
+
+/** `reporting-rollup status` */
+export function registerStatus(program: Command): void {
+  program
+    .command("status")
+    .description("how accounts stand: time zone, coverage, pending work, backfills")
+    .argument("[account]", "one account, in more detail", accountArgument)
+    .action(
+      action(program, async ({ out, database }, account?: number) => {
+        const { sql } = await database();
+        return account === undefined ? showAll(out, sql) : showOne(out, sql, account);
+      }),
+    );
+}
+
+async function showAll(out: Output, sql: Sql): Promise<number> {
+  const accounts = await sql<AccountStatus[]>`
+    select * from rollup.account_status order by account_id`;
+  const warnings = (
+    await sql<{ warning: string }[]>`select w as warning from rollup.warnings() as w`
+  ).map(({ warning }) => warning);
+  out.document({ accounts, warnings });
+  if (accounts.length === 0) {
+    out.line("No account has a time zone yet. To set one: reporting-rollup timezone ACCOUNT");
+    return 0;
+  }
+  const columns = [
+    { title: "account", right: true },
+    { title: "time zone" },
+    { title: "reads" },
+    { title: "covered", right: true },
+    { title: "dirty days", right: true },
+    { title: "pending", right: true },
+    { title: "backfill", right: true },
+  ];
+  const rows = accounts.map((status) => [
+    String(status.account_id),
+    status.reporting_timezone ?? pc.dim("none"),
+    reads(status),
+    share(status),
+    whole(status.dirty_days),
+    whole(status.pending_deltas),
+    status.running_backfill_id ?? "–",
+  ]);
+  out.line(table(columns, rows));
+  for (const warning of warnings) out.line(`${pc.yellow("!")} ${warning}`);
+  return 0;
+}
+
+async function showOne(out: Output, sql: Sql, account: number): Promise<number> {
+  await sql`select rollup.require_known_account(${account})`;
+  const [status] = await sql<AccountStatus[]>`
+    select * from rollup.account_status where account_id = ${account}`;
+  const runs = await sql<Run[]>`
+    select r.*, to_char(r.requested_at, 'YYYY-MM-DD HH24:MI TZ') as requested
+    from rollup.backfill_runs as r where r.account_id = ${account} order by r.id desc limit 5`;
+  out.document({
+    account: status ?? null,
+    backfill_runs: runs.map(({ requested, ...run }) => run),
+  });
+  out.line(pc.bold(`Account ${account}`));
+  if (status === undefined) {
+    out.line("  No time zone, so no rollups: reads use raw events.");
+    out.line(`  To switch them on: reporting-rollup timezone ${account}`);
+    return 0;
+  }
+  out.line(
+    facts([
+      ["time zone", status.reporting_timezone ?? "none: no rollups are kept"],
+      ["reads use rollups", status.reporting_events_rollup ? "yes, where days are covered" : "no"],
+      ["covered", `${share(status)} of its history ${pc.dim(status.covered)}`],
+      ["dirty days", whole(status.dirty_days)],
+      ["pending changes", whole(status.pending_deltas)],
+      ...optional("verified", verified(status)),
+      ...optional("sealed through", status.sealed_through),
+    ]),
+  );
+  if (runs.length > 0) {
+    out.line();
+    out.line(runTable(runs));
+  }
+  return 0;
+}
+
+function reads({ reporting_events_rollup }: AccountStatus): string {
+  return reporting_events_rollup ? "rollups" : "raw";
+}
+
+function share({ covered_share }: AccountStatus): string {
+  return covered_share === null ? "–" : `${Math.floor(Number(covered_share) * 1000) / 10} %`;
+}
+
+function optional(name: string, value: string | null): [string, string][] {
+  return value === null ? [] : [[name, value]];
+}
+
+function verified(status: AccountStatus): string | null {
+  const { last_verified_at, last_verification_differences } = status;
+  if (last_verified_at === null) return null;
+  return `${last_verified_at.slice(0, 16)}, ${counted(last_verification_differences ?? 0, "difference")}`;
+}
+
+function runTable(runs: Run[]): string {
+  const columns = [
+    { title: "run", right: true },
+    { title: "requested" },
+    { title: "days" },
+    { title: "state" },
+    { title: "chunks", right: true },
+    { title: "events", right: true },
+    { title: "" },
+  ];
+  return table(
+    columns,
+    runs.map((run) => [
+      run.id,
+      run.requested,
+      range(run),
+      run.state,
+      `${run.chunks_done}/${run.chunks_total}`,
+      whole(run.events),
+      run.error ?? "",
+    ]),
+  );
+}
+
+function range({ from_date, to_date }: Run): string {
+  if (from_date === "-infinity" && to_date === "infinity") return "all";
+  return `${from_date.replace("-infinity", "…")} to ${to_date.replace("infinity", "…")}`;
+}

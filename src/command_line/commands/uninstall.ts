@@ -1,0 +1,41 @@
+import type { Command } from "commander";
+import { open, target } from "../../database/connection.js";
+import { uninstall } from "../../database/uninstall.js";
+import { action } from "../command.js";
+import { confirm, requireTerminal } from "../terminal/prompts.js";
+
+/** `reporting-rollup uninstall` */
+export function registerUninstall(program: Command): void {
+  program
+    .command("uninstall")
+    .description("remove everything of ours from the database; the host's tables stay as they are")
+    .option("-y, --yes", "do not ask")
+    .action(
+      action(program, async ({ out, server }, { yes = false }: { yes?: boolean }) => {
+        const { url } = await server();
+        const { host, port, database } = target(url);
+        await (await open(url, { max: 1 })).end();
+        out.line(
+          `From ${database} on ${host}:${port} will be removed, with all rollups and settings:`,
+        );
+        out.line(
+          "  the triggers on public.reporting_events, the schemas rollup and rollup_worker,",
+        );
+        out.line("  and the record of our migrations. Raw events and all else of the host stay.");
+        if (!yes) {
+          requireTerminal(
+            "Uninstalling asks before it does",
+            "Pass --yes to do it without being asked.",
+          );
+          if (!(await confirm("Remove all that?", false))) {
+            out.progress("Nothing was removed.");
+            return 1;
+          }
+        }
+        const removed = await uninstall(url);
+        out.document({ database, removed });
+        out.line("Removed. To install it again: reporting-rollup migrate");
+        return 0;
+      }),
+    );
+}

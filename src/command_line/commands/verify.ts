@@ -1,0 +1,118 @@
+import type { Command } from "commander";
+import pc from "picocolors";
+import type { Sql } from "../../database/connection.js";
+import { accountArgument } from "../arguments.js";
+import { action, type Context } from "../command.js";
+import type { Output } from "../output.js";
+import { counted } from "../terminal/format.js";
+import { table } from "../terminal/table.js";
+
+/** A row of `rollup.verify`. */
+interface Difference {
+  structure: string;
+  date: string;
+  dimension_type: string;
+  dimension_id: string;
+  metric: string;
+  expected_count: string | null;
+  actual_count: string | null;
+  expected_sum_value: string | null;
+  actual_sum_value: string | null;
+  expected_sum_value_business_hours: string | null;
+  actual_sum_value_business_hours: string | null;
+}
+
+const shown = 20;
+
+/** `reporting-rollup verify` */
+export function registerVerify(program: Command): void {
+  program
+    .command("verify")
+    .description("compare an account's rollups with a recomputation from its raw events")
+    .argument("<account>", "the account's id", accountArgument)
+    .option("--repair", "rebuild the days that differ, and those that the trigger could not keep")
+    .addHelpText("after", "\nExits with 1 if there are differences that were not repaired.")
+    .action(action(program, verify));
+}
+
+async function verify({ out, database }: Context, account: number, options: { repair?: boolean }) {
+  const { sql } = await database();
+  await sql`select rollup.require_known_account(${account})`;
+  const found = await differences(sql, account);
+  if (!options.repair) {
+    out.document({ differences: found });
+    await showVerdict(out, sql, account, found);
+    if (found.length > 0)
+      out.line(`To rebuild those days: reporting-rollup verify ${account} --repair`);
+    return found.length > 0 ? 1 : 0;
+  }
+  if (found.length > 0) await showVerdict(out, sql, account, found);
+  const repaired = await sql<{ date: string }[]>`
+    select r as date from rollup.repair(${account}) as r`;
+  const left = await differences(sql, account);
+  out.document({ differences: left, repaired: repaired.map(({ date }) => date) });
+  out.line(`${counted(repaired.length, "day")} rebuilt.`);
+  await showVerdict(out, sql, account, left);
+  return left.length > 0 ? 1 : 0;
+}
+
+async function differences(sql: Sql, account: number): Promise<Difference[]> {
+  const found = [...(await sql<Difference[]>`select * from rollup.verify(${account})`)];
+  await sql`select rollup.record_verification(${account}, ${found.length})`;
+  return found;
+}
+
+async function showVerdict(out: Output, sql: Sql, account: number, found: Difference[]) {
+  if (out.json) return;
+  if (found.length > 0) {
+    out.line(pc.red(`${counted(found.length, "difference")} to the raw events:`));
+    out.line(differenceTable(found.slice(0, shown)));
+    if (found.length > shown)
+      out.line(pc.dim(`… and ${found.length - shown} more; --json shows all`));
+    return;
+  }
+  const [status] = await sql<{ covered: string; covered_share: string | null }[]>`
+    select covered, covered_share from rollup.account_status where account_id = ${account}`;
+  const share = Number(status?.covered_share ?? 1);
+  if (status?.covered === "{}" || share === 0) {
+    out.line("Nothing to verify: no day is covered by rollups yet, so reads use raw events.");
+    out.line(`To rebuild them: reporting-rollup backfill ${account}`);
+  } else if (status?.covered_share === null) {
+    out.line("Exact: there are no events to compare with.");
+  } else if (share === 1) {
+    out.line(
+      `${pc.green("Exact:")} the rollups of all days equal a recomputation from the raw events.`,
+    );
+  } else {
+    out.line(
+      `${pc.green("Exact")} on the ${Math.floor(share * 1000) / 10} % of the days that are covered; ` +
+        "the others are read from raw events.",
+    );
+  }
+}
+
+function differenceTable(found: Difference[]): string {
+  const columns = [
+    { title: "structure" },
+    { title: "date" },
+    { title: "dimension" },
+    { title: "metric" },
+    { title: "expected", right: true },
+    { title: "actual", right: true },
+    { title: "expected sum", right: true },
+    { title: "actual sum", right: true },
+  ];
+  return table(
+    columns,
+    found.map((row) => [
+      row.structure,
+      row.date,
+      `${row.dimension_type} ${row.dimension_id}`,
+      row.metric,
+      row.expected_count ?? "–",
+      row.actual_count ?? "–",
+      row.expected_sum_value ?? "–",
+      row.actual_sum_value ?? "–",
+    ]),
+  );
+}

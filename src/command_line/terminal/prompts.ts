@@ -1,0 +1,60 @@
+/** Questions to the person at the keyboard; asked on stderr, so that stdout stays the command's output. */
+import * as inquirer from "@inquirer/prompts";
+import { UserError } from "../../database/errors.js";
+
+const context = { output: process.stderr };
+
+/** Whether there is somebody to ask. */
+export function canAsk(): boolean {
+  return Boolean(process.stdin.isTTY && process.stderr.isTTY);
+}
+
+/** Throws a `UserError` (exit code 2) that names the flags to use instead, if there is nobody to ask. */
+export function requireTerminal(question: string, instead: string): void {
+  if (canAsk()) return;
+  throw new UserError(`${question}, and there is no terminal to ask on.`, {
+    exitCode: 2,
+    hint: instead,
+  });
+}
+
+/** A question with yes or no. */
+export function confirm(message: string, suggestion = true): Promise<boolean> {
+  return answer(inquirer.confirm({ message, default: suggestion }, context));
+}
+
+/** Something a person can pick. */
+export interface Choice {
+  /** How it is listed. */
+  name: string;
+  /** What it stands for; also how it is shown when it has been picked. */
+  value: string;
+}
+
+/** Picks one of what `find` finds for the words typed so far. */
+export function search(message: string, find: (words: string) => Choice[]): Promise<string> {
+  return answer(
+    inquirer.search<string>(
+      {
+        message,
+        pageSize: 12,
+        source: async (words) =>
+          find(words ?? "").map((choice) => ({ ...choice, short: choice.value })),
+      },
+      context,
+    ),
+  );
+}
+
+/** Ctrl-C at a question arrives as a key: treated like the signal it stands for. */
+async function answer<T>(question: Promise<T>): Promise<T> {
+  try {
+    return await question;
+  } catch (error) {
+    if (!(error instanceof Error && error.name === "ExitPromptError")) throw error;
+    process.stderr.write("\nNothing was changed.\n");
+    process.kill(process.pid, "SIGINT");
+    // Until the signal has arrived something must keep the process.
+    return new Promise(() => setTimeout(() => {}, 60_000));
+  }
+}

@@ -1,0 +1,373 @@
+/**
+ * Installs and updates everything in a database: the history in migrations/ once, graphile-worker's own
+ * migrations, and the present in sql/ every time.
+ */
+import { readdir, readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import graphileMigrate from "graphile-migrate";
+import {
+  _migrateMigrationSchema,
+  getLastMigration,
+  getMigrationsAfter,
+  runCommittedMigration,
+  runStringMigration,
+} from "graphile-migrate/dist/migration.js";
+import graphileWorker from "graphile-worker";
+import pg from "pg";
+import {
+  checkVersion,
+  explainConnection,
+  pgPool,
+  type Queries,
+  queriesOf,
+  requireSession,
+  target,
+} from "./connection.js";
+import { errorCode, isLockConflict, UserError } from "./errors.js";
+import { requireHostTable } from "./host.js";
+import { mark, readSchemas, refuseForeign, type Schema, schemas, workerSchema } from "./ours.js";
+
+const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
+
+/** The files of sql/, in the order in which they are applied: each may use what those before it define. */
+export async function sqlFiles(root = packageRoot): Promise<string[]> {
+  return (await readdir(`${root}/sql`)).filter((name) => name.endsWith(".sql")).sort();
+}
+
+export interface MigrateOptions {
+  /** Receives a line for everything worth telling. */
+  log?: (line: string) => void;
+  /** Make the host's tables where there are none: for a database to try the rollups on. */
+  createHostTables?: boolean;
+  /** How long to wait for others' locks, in milliseconds. */
+  patience?: number;
+  /** The folder with migrations/ and sql/. */
+  root?: string;
+  /** Also run migrations/current.sql, which is still being written. For tests during development. */
+  current?: boolean;
+}
+
+export interface MigrateResult {
+  server_version: string;
+  host_tables: "found" | "created";
+  migrations: number;
+  sql_files: number;
+}
+
+type Settled = Required<MigrateOptions>;
+
+/** A migrate under way: one session does it all, which holds the lock. */
+interface Session extends Settled {
+  pool: pg.Pool;
+  client: pg.PoolClient;
+  sql: Queries;
+  user: string;
+  database: string;
+}
+
+/** Brings the database to the state of this version. Safe to repeat, to interrupt and to run twice at once. */
+export async function migrate(url: string, options: MigrateOptions = {}): Promise<MigrateResult> {
+  const settled: Settled = {
+    log: options.log ?? (() => {}),
+    createHostTables: options.createHostTables ?? false,
+    patience: options.patience ?? 300_000,
+    root: options.root ?? packageRoot,
+    current: options.current ?? false,
+  };
+  const sources = await readSources(settled);
+  const migrations = await readMigrations(settled.root);
+  const pool = pgPool(url, { max: 2, applicationName: "reporting-rollup migrate" });
+  await requireSession(url, "migrate");
+  const client = await pool.connect().catch((error) => {
+    throw explainConnection(error, url);
+  });
+  try {
+    const { user, database } = target(url);
+    const session = { ...settled, pool, client, sql: queriesOf(client), user, database };
+    return await oneAtATime(session, () => install(session, sources, migrations));
+  } finally {
+    client.release();
+    await pool.end();
+  }
+}
+
+async function install(
+  session: Session,
+  sources: Source[],
+  migrations: Migration[],
+): Promise<MigrateResult> {
+  const { sql, client, pool } = session;
+  await checkVersion(sql);
+  const found = await requireHostTable(sql, session.createHostTables);
+  const present = await readSchemas(
+    sql,
+    migrations.map(({ hash }) => hash),
+  );
+  refuseForeign(present);
+  await checkHistory(sql, migrations);
+  await requireRights(sql, found, present);
+  await makeSchemas(session, present);
+  await runMigrations(session);
+  await client.query(`comment on schema rollup is ${pg.escapeLiteral(mark)}`);
+  await graphileWorker.runMigrations({ pgPool: pool, schema: workerSchema, logger });
+  const applied = found ? sources : [await hostTables(session), ...sources];
+  await applySources(session, applied);
+  const [server] = await sql<{ version: string }[]>`
+    select current_setting('server_version') as version`;
+  return {
+    server_version: server?.version ?? "",
+    host_tables: found ? "found" : "created",
+    migrations: migrations.length,
+    sql_files: applied.length,
+  };
+}
+
+// --- What is to be installed ----------------------------------------------------------------------------
+
+interface Source {
+  name: string;
+  text: string;
+}
+
+async function readSource(root: string, name: string): Promise<Source> {
+  return { name, text: await readFile(`${root}/sql/${name}`, "utf8") };
+}
+
+async function readSources({ root }: Settled): Promise<Source[]> {
+  return Promise.all((await sqlFiles(root)).map((name) => readSource(root, name)));
+}
+
+/** The host's tables, for a database that has none. */
+function hostTables({ root }: Settled): Promise<Source> {
+  return readSource(root, "host/tables.sql");
+}
+
+interface Migration {
+  filename: string;
+  hash: string;
+}
+
+async function readMigrations(root: string): Promise<Migration[]> {
+  const folder = `${root}/migrations/committed`;
+  const names = (await readdir(folder)).filter((name) => /^\d+.*\.sql$/.test(name)).sort();
+  return Promise.all(
+    names.map(async (name) => {
+      const text = await readFile(`${folder}/${name}`, "utf8");
+      return { filename: name, hash: /^--! Hash: (\S+)/m.exec(text)?.[1] ?? "" };
+    }),
+  );
+}
+
+/** The hashes by which graphile-migrate remembers our migrations. */
+export async function ownMigrations(root = packageRoot): Promise<string[]> {
+  return (await readMigrations(root)).map(({ hash }) => hash);
+}
+
+// --- Checks, before anything is written -----------------------------------------------------------------
+
+/** Throws a `UserError` that names every right the role lacks. */
+async function requireRights(sql: Queries, hostTable: boolean, present: Schema[]): Promise<void> {
+  const [role] = await sql<
+    {
+      name: string;
+      database: string;
+      creates: boolean;
+      creates_in_public: boolean;
+      host_owner: string | null;
+      owns_host: boolean | null;
+    }[]
+  >`
+    select quote_ident(current_user) as name, quote_ident(current_database()) as database,
+           has_database_privilege(current_database(), 'create') as creates,
+           has_schema_privilege('public', 'create') as creates_in_public,
+           quote_ident(pg_get_userbyid(c.relowner)) as host_owner, pg_has_role(c.relowner, 'usage') as owns_host
+    from (select) as one left join pg_class as c on c.oid = to_regclass('public.reporting_events')`;
+  const foreign = present.filter(({ owned }) => !owned);
+  const name = role?.name;
+  const lacks: [problem: string, remedy: string][] = [];
+  if (hostTable && !role?.owns_host) {
+    lacks.push([`it does not own public.reporting_events`, `grant ${role?.host_owner} to ${name}`]);
+  }
+  if (!hostTable && !role?.creates_in_public) {
+    lacks.push([`it may not create in schema public`, `grant create on schema public to ${name}`]);
+  }
+  if (present.length < schemas.length && !role?.creates) {
+    lacks.push([
+      `it may not create schemas in database ${role?.database}`,
+      `grant create on database ${role?.database} to ${name}`,
+    ]);
+  }
+  for (const { name: schema, owner } of foreign) {
+    lacks.push([`it does not own schema ${schema}`, `grant ${owner} to ${name}`]);
+  }
+  if (lacks.length === 0) return;
+  const owner = role?.owns_host === false ? `Connect as ${role.host_owner}, or: ` : "";
+  const remedies = [...new Set(lacks.map(([, remedy]) => remedy))].join("; ");
+  throw new UserError(
+    `The role ${role?.name} cannot install reporting-rollup: ${lacks.map(([problem]) => problem).join("; ")}.`,
+    { hint: `Nothing was changed. ${owner}${remedies}.` },
+  );
+}
+
+/** graphile-migrate goes by file names alone: another project's history would hide ours from it. */
+async function checkHistory(sql: Queries, migrations: Migration[]): Promise<void> {
+  const [table] = await sql<{ found: boolean }[]>`
+    select to_regclass('graphile_migrate.migrations') is not null as found`;
+  if (!table?.found) return;
+  const known = migrations.map(({ hash }) => hash);
+  const foreign = await sql<{ filename: string }[]>`
+    select filename from graphile_migrate.migrations where hash <> all(${known}::text[]) order by 1`;
+  if (foreign.length === 0) return;
+  const names = foreign.map(({ filename }) => filename).join(", ");
+  throw new UserError(`graphile_migrate.migrations holds migrations we do not know: ${names}.`, {
+    hint:
+      "A newer reporting-rollup has migrated this database: use that one. " +
+      "Or another project keeps its own graphile-migrate history here: that cannot be shared.",
+  });
+}
+
+// --- One after the other --------------------------------------------------------------------------------
+
+const migrating = 7_316_180_230;
+/** The lock that graphile-migrate takes. */
+const graphileMigrating = "4727445306447283";
+
+/** Runs `work` while no other migrate runs on this database. */
+async function oneAtATime<T>(session: Session, work: () => Promise<T>): Promise<T> {
+  const { sql } = session;
+  try {
+    await patiently(session, async () => {
+      const [lock] = await sql<{ taken: boolean }[]>`
+        select pg_try_advisory_lock(${migrating}) as taken`;
+      return lock?.taken ? undefined : "another migrate on this database";
+    });
+    return await work();
+  } finally {
+    await sql`select pg_advisory_unlock(${migrating})`.catch(() => {});
+  }
+}
+
+/** Makes the schemas that libraries would make, and marks those that are ours. */
+async function makeSchemas(session: Session, present: Schema[]): Promise<void> {
+  const { client } = session;
+  for (const name of ["graphile_migrate", workerSchema]) {
+    const schema = present.find((schema) => schema.name === name);
+    if (schema !== undefined && !schema.ours) continue;
+    await client.query("begin");
+    if (schema === undefined) {
+      await client.query(`create schema ${name}`);
+      if (name === "graphile_migrate")
+        await _migrateMigrationSchema(client, settingsOf(session, true));
+    }
+    await client.query(`comment on schema ${name} is ${pg.escapeLiteral(mark)}`);
+    await client.query("commit");
+  }
+}
+
+const settingsOf = ({ root, user, database }: Session, manageGraphileMigrateSchema = false) =>
+  ({
+    migrationsFolder: `${root}/migrations`,
+    manageGraphileMigrateSchema,
+    logger: new graphileMigrate.Logger(() => () => {}),
+    databaseOwner: user,
+    databaseName: database,
+  }) as unknown as Parameters<typeof getLastMigration>[1];
+
+/** As graphile-migrate's own command does, but on our connection: its own would read the URL in another way. */
+async function runMigrations(session: Session): Promise<void> {
+  const { client, sql, root, database, current } = session;
+  const settings = settingsOf(session);
+  await patiently(session, async () => {
+    const [lock] = await sql<{ taken: boolean }[]>`
+      select pg_try_advisory_lock(${graphileMigrating}) as taken`;
+    return lock?.taken ? undefined : "graphile-migrate, which holds its lock on this database";
+  });
+  try {
+    const last = await getLastMigration(client, settings);
+    for (const migration of await getMigrationsAfter(settings, last)) {
+      await runCommittedMigration(client, settings, { database }, migration, "");
+    }
+    if (!current) return;
+    const body = await readFile(`${root}/migrations/current.sql`, "utf8");
+    const ran = await sql`select from graphile_migrate.current where content = ${body}`;
+    if (ran.length > 0) return;
+    await runStringMigration(client, settings, { database }, body, "current.sql", undefined);
+    await sql`
+      insert into graphile_migrate.current (content) values (${body})
+      on conflict (filename) do update set content = excluded.content, date = now()`;
+  } finally {
+    await sql`select pg_advisory_unlock(${graphileMigrating})`.catch(() => {});
+  }
+}
+
+const logger = new graphileWorker.Logger(() => () => {});
+
+/** Calls `attempt` until it has nothing left to wait for, with growing pauses, telling what it waits for. */
+async function patiently(
+  { log, patience }: Settled,
+  attempt: () => Promise<string | undefined>,
+): Promise<void> {
+  const deadline = Date.now() + patience;
+  let told: string | undefined;
+  for (let pause = 100; ; pause = Math.min(pause * 1.5, 5000)) {
+    const obstacle = await attempt();
+    if (obstacle === undefined) return;
+    if (Date.now() > deadline) {
+      throw new UserError(`Gave up waiting for ${obstacle}.`, {
+        hint: "End it, or try again when it is done; what migrate has done so far does no harm.",
+      });
+    }
+    if (obstacle !== told) log(`Waiting for ${obstacle}.`);
+    told = obstacle;
+    await sleep(pause);
+  }
+}
+
+// --- sql/ -----------------------------------------------------------------------------------------------
+
+/**
+ * Applies all files in one transaction. A trigger needs a lock on the host's table, and the host's writers would
+ * queue behind our wait for it: so we wait a moment only, and rather try again.
+ */
+async function applySources(session: Session, sources: Source[]): Promise<void> {
+  const { client, sql } = session;
+  await patiently(session, async () => {
+    try {
+      await client.query(
+        "begin; set local lock_timeout = '200ms'; set local client_min_messages = warning",
+      );
+      for (const source of sources) await applySource(client, source);
+      await client.query("commit");
+      return undefined;
+    } catch (error) {
+      await client.query("rollback").catch(() => {});
+      if (!isLockConflict(error)) throw error;
+      return whoIsInTheWay(sql);
+    }
+  });
+}
+
+async function applySource(client: pg.ClientBase, { name, text }: Source): Promise<void> {
+  try {
+    await client.query(text);
+  } catch (error) {
+    if (isLockConflict(error) || errorCode(error) === undefined) throw error;
+    const { message, position, hint, detail } = error as pg.DatabaseError;
+    const line = position ? `:${text.slice(0, Number(position)).split("\n").length}` : "";
+    throw new UserError(`sql/${name}${line}: ${message}`, { hint, detail, cause: error });
+  }
+}
+
+async function whoIsInTheWay(sql: Queries): Promise<string> {
+  const [other] = await sql<{ description: string }[]>`
+    select format('process %s (%s, %s, for %s), which uses %s', a.pid,
+                  coalesce(nullif(a.application_name, ''), a.backend_type), a.state,
+                  date_trunc('minute', now() - a.xact_start), l.relation::regclass) as description
+    from pg_locks l join pg_stat_activity a using (pid) join pg_class c on c.oid = l.relation
+    where l.granted and l.pid <> pg_backend_pid() and c.relkind in ('r', 'p', 'v')
+      and l.database = (select oid from pg_database where datname = current_database())
+      and (c.oid = to_regclass('public.reporting_events') or c.relnamespace = to_regnamespace('rollup'))
+    order by a.xact_start limit 1`;
+  return other?.description ?? "a lock held by another transaction";
+}

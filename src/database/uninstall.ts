@@ -1,0 +1,103 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { open, type Transaction } from "./connection.js";
+import { isLockConflict, UserError } from "./errors.js";
+import { ownMigrations } from "./migrate.js";
+import { readSchemas, refuseForeign, type Schema } from "./ours.js";
+
+export interface UninstallOptions {
+  /** How long to wait for others' locks, in milliseconds. */
+  patience?: number;
+}
+
+/**
+ * Removes what migrate made, in one transaction: the triggers, the schemas, the record of our migrations. The host's tables stay.
+ * Waits for locks only a moment at a time: the host's writers would queue behind us. Returns the schemas removed.
+ */
+export async function uninstall(
+  url: string,
+  { patience = 60_000 }: UninstallOptions = {},
+): Promise<string[]> {
+  const hashes = await ownMigrations();
+  const sql = await open(url, { max: 1 });
+  try {
+    for (const deadline = Date.now() + patience; ; await sleep(500)) {
+      try {
+        return await sql.transaction((transaction) => remove(transaction, hashes));
+      } catch (error) {
+        if (!isLockConflict(error)) throw error;
+        if (Date.now() > deadline) {
+          throw new UserError("Gave up waiting for another transaction that uses the tables.", {
+            hint: "Let it end (see pg_stat_activity), or stop the worker; nothing was removed.",
+            cause: error,
+          });
+        }
+      }
+    }
+  } finally {
+    await sql.end({ timeout: 1 });
+  }
+}
+
+async function remove(transaction: Transaction, hashes: string[]): Promise<string[]> {
+  const present = await readSchemas(transaction, hashes);
+  refuseForeign(present);
+  await refuseDependents(transaction, present);
+  await transaction.script("set local lock_timeout to '200ms'");
+  const removed: string[] = [];
+  for (const { name, ours } of present) {
+    if (name === "graphile_migrate") {
+      await transaction`delete from graphile_migrate.migrations where hash = any(${hashes}::text[])`;
+      if (!ours || (await inUse(transaction))) continue;
+      await transaction.script("drop table graphile_migrate.current, graphile_migrate.migrations");
+      await transaction.script("drop schema graphile_migrate");
+    } else {
+      // The triggers go with their functions.
+      await transaction.script(`drop schema ${name} cascade`);
+    }
+    removed.push(name);
+  }
+  return removed;
+}
+
+/** Whether the schema holds more than an empty history. */
+async function inUse(transaction: Transaction): Promise<boolean> {
+  const found = await transaction`
+    select from graphile_migrate.migrations
+    union all
+    select from pg_class
+    where relnamespace = to_regnamespace('graphile_migrate') and relkind <> 'i' and relname not in ('migrations', 'current')`;
+  return found.length > 0;
+}
+
+/** Whatever somebody else has built upon ours would go along: that is theirs to decide. */
+async function refuseDependents(transaction: Transaction, present: Schema[]): Promise<void> {
+  const names = present.map(({ name }) => name);
+  const found = await transaction<{ description: string }[]>`
+    with recursive ours (classid, objid) as (
+      select d.classid, d.objid
+      from pg_depend as d
+      where d.refclassid = 'pg_namespace'::regclass
+        and d.refobjid in (select oid from pg_namespace where nspname = any(${names}::text[]))
+      union
+      select d.classid, d.objid
+      from pg_depend as d
+      join ours as o on d.refclassid = o.classid and d.refobjid = o.objid
+      where d.deptype in ('a', 'i', 'P', 'S')
+    )
+    select distinct pg_describe_object(d.classid, d.objid, d.objsubid) as description
+    from pg_depend as d
+    join ours as o on d.refclassid = o.classid and d.refobjid = o.objid
+    where not exists (select from ours as x where x.classid = d.classid and x.objid = d.objid)
+      and not exists (
+        select
+        from pg_trigger as t
+        where d.classid = 'pg_trigger'::regclass and t.oid = d.objid
+          and t.tgrelid = to_regclass('public.reporting_events') and starts_with(t.tgname, 'reporting_events_rollup_')
+      )
+    order by 1`;
+  if (found.length === 0) return;
+  throw new UserError("Something of yours depends on what would be removed.", {
+    detail: found.map(({ description }) => description).join("\n"),
+    hint: "Nothing was removed. Drop or change that first.",
+  });
+}
