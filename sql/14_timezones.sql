@@ -84,7 +84,7 @@ begin
     return true;
   end if;
   -- A day at a time, and a minute at a time where clocks change: nobody wants centuries of that.
-  return p_until - p_since < interval '73000 days' and not exists (
+  return extract(epoch from p_until) - extract(epoch from p_since) < 200 * 31557600.0 and not exists (
     select
     from generate_series(p_since - interval '72 hours', p_until + interval '72 hours', interval '24 hours') as d (at)
     cross join lateral (

@@ -81,7 +81,9 @@ begin
       ),
       hint = 'Pass the earlier timestamp first; p_since is included, p_until is not.';
   end if;
-  if p_function = 'timeseries' and p_until - p_since > v_most * rollup.period_length(p_group_by) then
+  if p_function = 'timeseries'
+    and extract(epoch from p_until) - extract(epoch from p_since) > v_most * extract(epoch from rollup.period_length(p_group_by))
+  then
     raise exception using
       errcode = 'RU003',
       message = format('rollup.%s: the range from %s to %s has more than %s periods (%s)', p_function, p_since, p_until, v_most, p_group_by),
