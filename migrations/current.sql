@@ -31,3 +31,31 @@ comment on column rollup.account_coverage.awaited is
 comment on table rollup.account_coverage is
   'Which days the rollups of an account hold completely. Changed under the account''s lock, but for two writers: a first zone adds the '
   'row, and migrate and the worker empty covered where triggers were missing.';
+
+-- Reads look for the pending deltas of an event name on some days.
+drop index rollup.deltas_account_id_date;
+create index deltas_account_id_date_event_name on rollup.deltas (account_id, date, event_name);
+
+create type rollup.read as (
+  account_id int,
+  generation bigint,
+  since timestamptz,
+  until timestamptz,
+  group_by text,
+  timezone text,
+  dimension_type text,
+  first_dimension_id bigint,
+  last_dimension_id bigint,
+  business_hours boolean,
+  rollup_days datemultirange,
+  raw_days datemultirange,
+  shortened_day date
+);
+comment on type rollup.read is 'What a read asks for, and where its numbers come from.';
+comment on column rollup.read.generation is 'Of the deltas that are pending.';
+comment on column rollup.read.until is 'Exclusive.';
+comment on column rollup.read.first_dimension_id is 'With last_dimension_id: which agents, inboxes or account; inclusive.';
+comment on column rollup.read.rollup_days is 'Days taken from rollups and pending deltas.';
+comment on column rollup.read.raw_days is 'Days taken from raw events; {(,)}: whatever lies in the range.';
+comment on column rollup.read.shortened_day is
+  'The last of rollup_days where the range ends within it: the raw events from there on are taken off.';

@@ -14,7 +14,8 @@ begin atomic
     ('RU007', 'unknown account', 'reads'),
     ('RU008', 'unknown name', 'set_write_mode, reads'),
     ('RU009', 'missing argument', 'all functions'),
-    ('RU010', 'no such backfill run', 'cancel_backfill');
+    ('RU010', 'no such backfill run', 'cancel_backfill'),
+    ('RU011', 'row level security hides events', 'backfill_date, backfill, verify, repair, reads');
 end;
 comment on function rollup.error_codes() is
   'The SQLSTATEs raised by the functions of this schema. Example: select * from rollup.error_codes();';

@@ -68,3 +68,13 @@ begin atomic
   ) as m;
 end;
 comment on function rollup.report_metric_list() is 'report_metrics as a function.';
+
+-- As views, for people.
+select rollup.define_view('event_metrics', 'select event_name, metric, payload from rollup.event_metric_list()');
+comment on view rollup.event_metrics is
+  'Which rollup metrics an event counts towards. count: number of events. duration: also the sums of its values, seconds, and how many '
+  'have one. distinct: number of distinct conversations per dimension and day.';
+
+select rollup.define_view('report_metrics', 'select report_metric, aggregate, event_name, metric, summary_key from rollup.report_metric_list()');
+comment on view rollup.report_metrics is
+  'What a reader can ask for. Those with metric NULL come from other tables of the host and are refused by our reads.';

@@ -11,32 +11,95 @@ end;
 comment on function rollup.timezones() is
   'The zones an account can have, with the offset they have now. Slow (tens of milliseconds): for people, not for events.';
 
+create or replace function rollup.has_timezone(p_name text)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform now() at time zone p_name;
+  return p_name is not null;
+exception when invalid_parameter_value then
+  return false;
+end
+$$;
+comment on function rollup.has_timezone(text) is
+  'Whether the server can reckon with a time zone: those of its files, and whatever else PostgreSQL takes for one. Fast.';
+
+create or replace function rollup.listed_timezone(p_name text)
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  return case
+    -- Known without reading all files: those that Rails knows, those of other accounts.
+    when p_name = 'UTC' then p_name
+    when (
+      exists (select from rollup.rails_timezones() as r where r.iana = p_name)
+      or exists (select from rollup.account_settings as s where s.reporting_timezone = p_name)
+    ) and rollup.has_timezone(p_name) then p_name
+    else (
+      select z.name
+      from rollup.timezones() as z
+      where lower(z.name) = lower(btrim(p_name))
+      order by z.name = btrim(p_name) desc
+      limit 1
+    )
+  end;
+end
+$$;
+comment on function rollup.listed_timezone(text) is 'The listed spelling of an IANA zone given in any case; NULL for what is none.';
+
 create or replace function rollup.find_timezone(p_name text)
 returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 declare
-  v_name text;
+  v_name text := rollup.listed_timezone(p_name);
   v_suggestions text;
 begin
-  select z.name into v_name
-  from rollup.timezones() as z
-  where lower(z.name) = lower(btrim(p_name))
-  order by z.name = btrim(p_name) desc
-  limit 1;
-  if v_name is not null then
-    return v_name;
+  if v_name is null then
+    v_suggestions := coalesce(
+      (select r.iana from rollup.rails_timezones() as r where lower(r.name) = lower(btrim(p_name))),
+      rollup.similar_timezones(p_name)
+    );
+    raise exception using
+      errcode = 'RU001',
+      message = format('"%s" is not a time zone of the IANA database', p_name),
+      hint = format('Did you mean %s? All names: select * from rollup.timezones();', v_suggestions);
   end if;
-  select r.iana into v_name from rollup.rails_timezones() as r where lower(r.name) = lower(btrim(p_name));
-  v_suggestions := coalesce(v_name, rollup.similar_timezones(p_name));
-  raise exception using
-    errcode = 'RU001',
-    message = format('"%s" is not a time zone of the IANA database', p_name),
-    hint = format('Did you mean %s? All names: select * from rollup.timezones();', v_suggestions);
+  return v_name;
 end
 $$;
 comment on function rollup.find_timezone(text) is
   'The listed spelling of an IANA zone given in any case. Raises RU001 with the nearest names, or for a Rails name its IANA name.';
+
+create or replace function rollup.same_timezone(
+  p_one text, p_other text, p_since timestamptz default '1970-01-01 00:00Z', p_until timestamptz default '2100-01-01 00:00Z'
+)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if p_one = p_other then
+    return true;
+  end if;
+  -- A day at a time, and a minute at a time where clocks change: nobody wants centuries of that.
+  return extract(epoch from p_until) - extract(epoch from p_since) < 200 * 31557600.0 and not exists (
+    select
+    from generate_series(p_since - interval '72 hours', p_until + interval '72 hours', interval '24 hours') as d (at)
+    cross join lateral (
+      select d.at
+      union all
+      select generate_series(d.at, d.at + interval '24 hours', interval '1 minute')
+      where (d.at at time zone p_one) + interval '24 hours' <> (d.at + interval '24 hours') at time zone p_one
+    ) as i (at)
+    where i.at at time zone p_one <> i.at at time zone p_other
+  );
+end
+$$;
+comment on function rollup.same_timezone(text, text, timestamptz, timestamptz) is
+  'Whether clocks show the same in two zones in [p_since, p_until), as in a zone and its alias; false for ranges of more than 200 years. '
+  'Milliseconds for a year. Example: rollup.same_timezone(''Asia/Calcutta'', ''Asia/Kolkata'').';
 
 create or replace function rollup.similar_timezones(p_name text)
 returns text

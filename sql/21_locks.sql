@@ -111,3 +111,19 @@ $$;
 comment on function rollup.lock_account(int, interval) is
   'Waits for the account''s lock, and for the host''s table to be readable, for p_patience, or half a second in a transaction that '
   'has locked something of the host; then raises RU006 naming who holds it. While somebody waits for it, writers leave deltas.';
+
+create or replace function rollup.require_all_rows(p_function text)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if row_security_active(rollup.host_relation()) then
+    raise exception using
+      errcode = 'RU011',
+      message = format('rollup.%s: row level security hides events of public.reporting_events from the role %s', p_function, current_user),
+      hint = format('It must see all of them: alter role %I bypassrls; or alter table public.reporting_events no force row level security;', current_user);
+  end if;
+end
+$$;
+comment on function rollup.require_all_rows(text) is
+  'Raises RU011 where a policy would filter the events that the present role sees: of some of them, no number is right.';

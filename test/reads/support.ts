@@ -52,7 +52,7 @@ const events = `
   event as (
     select
       r.created_at, r.created_at at time zone 'UTC' at time zone $10 as local, r.name, r.conversation_id, r.user_id, r.inbox_id,
-      case when abs(v.value) < 9.2e12 then round(v.value * 1e6)::bigint else 0 end::numeric as micros
+      case when abs(v.value) < 9.2e12 then round(v.value * 1e6)::bigint end::numeric as micros
     from public.reporting_events r
     cross join lateral (select case when $8::boolean then r.value_in_business_hours else r.value end as value) v
     where r.account_id = $1 and r.created_at >= $3::timestamptz at time zone 'UTC' and r.created_at < $4::timestamptz at time zone 'UTC'
@@ -72,10 +72,15 @@ const metricEvents = `
     where case $6 when 'agent' then e.user_id = $7::bigint when 'inbox' then e.inbox_id = $7::bigint else true end
   )`;
 
+/** Over the events that have the value, to 24 digits; NULL where none has. */
+function average(micros: string, filter = ""): string {
+  return `trim_scale(round(sum(${micros}) ${filter} * 0.000001, 24) / nullif(count(${micros}) ${filter}, 0))`;
+}
+
 const figures = `
   case when c.aggregate = 'distinct' then count(distinct c.conversation_id) else count(*) end as count,
   case c.aggregate
-    when 'average' then trim_scale(sum(c.micros) * 0.000001) / count(*)
+    when 'average' then ${average("c.micros")}
     when 'distinct' then count(distinct c.conversation_id)
     else count(*)
   end as value`;
@@ -118,7 +123,7 @@ const expectedTimeseries = `
   total as (
     select ${periodStart("c.local", "c.created_at")} as period_start, ${figures} from chosen c group by 1, c.aggregate
   )
-  select p.period_start, coalesce(t.value, 0) as value, coalesce(t.count, 0) as count
+  select p.period_start, case when t.period_start is null then 0 else t.value end as value, coalesce(t.count, 0) as count
   from period p left join total t on t.period_start = p.period_start`;
 
 const expectedAggregate = `
@@ -135,12 +140,9 @@ const expectedSummary = `
   select
     d.dimension_id,
     count(*) filter (where d.name = 'conversation_resolved') as resolved_conversations_count,
-    trim_scale(sum(d.micros) filter (where d.name = 'conversation_resolved') * 0.000001)
-      / nullif(count(*) filter (where d.name = 'conversation_resolved'), 0) as avg_resolution_time,
-    trim_scale(sum(d.micros) filter (where d.name = 'first_response') * 0.000001)
-      / nullif(count(*) filter (where d.name = 'first_response'), 0) as avg_first_response_time,
-    trim_scale(sum(d.micros) filter (where d.name = 'reply_time') * 0.000001)
-      / nullif(count(*) filter (where d.name = 'reply_time'), 0) as avg_reply_time
+    ${average("d.micros", "filter (where d.name = 'conversation_resolved')")} as avg_resolution_time,
+    ${average("d.micros", "filter (where d.name = 'first_response')")} as avg_first_response_time,
+    ${average("d.micros", "filter (where d.name = 'reply_time')")} as avg_reply_time
   from of_dimension d
   where d.dimension_id is not null and d.name in ('conversation_resolved', 'first_response', 'reply_time')
   group by 1`;
@@ -241,7 +243,7 @@ export async function insertRandom(
         "conversation_bot_handoff",
         "something_else",
       ]),
-      value: random.pick([null, 0, 1, 0.1, 1 / 3, 1e-7, 86_400.5, 1e12, 1e300, -5]),
+      value: random.pick([null, null, 0, 1, 0.1, 1 / 3, 1e-7, 86_400.5, 1e12, 1e300, -5]),
       value_in_business_hours: random.pick([null, 0.25, 7, 1 / 7]),
       account_id: account,
       user_id: random.pick([null, 1, 2, 3]),

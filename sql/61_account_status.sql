@@ -1,0 +1,114 @@
+-- How an account stands, for people. Whatever state one account is in, the others' can be seen. Nothing here depends on the host's
+-- tables: they are asked by functions, which let them be altered, dropped and restored.
+
+create or replace function rollup.event_span(p_account_id int, out first_event timestamp, out last_event timestamp)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan as $$
+begin
+  select min(first.created_at), max(last.created_at)
+  into first_event, last_event
+  from unnest(rollup.event_names()) as n (name)
+  cross join lateral (
+    select e.created_at from public.reporting_events as e
+    where e.account_id = p_account_id and e.name = n.name and e.created_at > '-infinity' order by e.created_at limit 1
+  ) as first
+  cross join lateral (
+    select e.created_at from public.reporting_events as e
+    where e.account_id = p_account_id and e.name = n.name and e.created_at < 'infinity' order by e.created_at desc limit 1
+  ) as last
+  where isfinite(first.created_at) and isfinite(last.created_at);
+end
+$$;
+comment on function rollup.event_span(int) is
+  'When an account had its first and its last event that counts towards a metric, UTC; NULLs: none.';
+
+create or replace function rollup.covered_share(p_account_id int, p_timezone text)
+returns numeric
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_span record;
+  v_history daterange;
+begin
+  v_span := rollup.event_span(p_account_id);
+  if v_span.first_event is null or not rollup.has_timezone(p_timezone) then
+    return null;
+  end if;
+  v_history := daterange(rollup.local_date(v_span.first_event, p_timezone), rollup.local_date(v_span.last_event, p_timezone), '[]');
+  return round(
+    (
+      select coalesce(sum(upper(clean.days) - lower(clean.days)), 0)
+      from unnest(rollup.clean_days(p_account_id) * datemultirange(v_history)) as clean (days)
+    )::numeric / (upper(v_history) - lower(v_history)),
+    4
+  );
+end
+$$;
+comment on function rollup.covered_share(int, text) is
+  'Clean days of an account as a share of those from its first to its last event; NULL without events or where the server does not know '
+  'the zone.';
+
+create or replace function rollup.awaited_by(p_awaited text[])
+returns text[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if coalesce(p_awaited, '{}') = '{}' then
+    return '{}';
+  end if;
+  return array(
+    select format('process %s', l.pid)
+    from pg_locks as l
+    where l.locktype = 'virtualxid' and l.granted and l.virtualxid = any (p_awaited) and l.pid is not null
+    union
+    select format('prepared transaction %L', p.gid)
+    from pg_prepared_xacts as p
+    where p.database = current_database() and (p.transaction::text = any (p_awaited) or 'prepared' = any (p_awaited))
+    order by 1
+  );
+end
+$$;
+comment on function rollup.awaited_by(text[]) is 'Who is meant by account_coverage.awaited, of those that have not ended.';
+
+select rollup.define_view('account_status', $view$
+  select
+    s.account_id,
+    s.reporting_timezone,
+    s.reporting_events_rollup,
+    case when c.generation = s.generation and c.host_relation = rollup.host_relation() then c.covered else '{}' end as covered,
+    case when s.reporting_timezone is not null then rollup.covered_share(s.account_id, s.reporting_timezone) end as covered_share,
+    coalesce(m.dirty_days, 0) as dirty_days,
+    coalesce(d.pending_deltas, 0) as pending_deltas,
+    (
+      select r.id from rollup.backfill_runs as r
+      where r.account_id = s.account_id and r.state in ('pending', 'running')
+      order by r.state desc, r.id limit 1
+    ) as running_backfill_id,
+    c.sealed_through,
+    c.last_verified_at,
+    c.last_verification_differences,
+    rollup.awaited_by(c.awaited) as awaited_by,
+    case
+      when s.reporting_timezone is null then null
+      when not rollup.has_timezone(s.reporting_timezone) then 'this server does not know its time zone'
+      when c.generation = s.generation and c.covered <> '{}' and c.host_relation is distinct from rollup.host_relation()
+        then 'its rollups were made from another table than public.reporting_events is now'
+      when m.all_days then 'all of its days are dirty'
+    end as problem
+  from rollup.account_settings as s
+  left join rollup.account_coverage as c on c.account_id = s.account_id
+  left join (
+    select m.account_id, count(distinct m.date) as dirty_days, bool_or(m.date is null) as all_days
+    from rollup.dirty_marks as m
+    group by 1
+  ) as m on m.account_id = s.account_id
+  left join (
+    select d.account_id, d.generation, count(*) as pending_deltas from rollup.deltas as d group by 1, 2
+  ) as d on d.account_id = s.account_id and d.generation = s.generation
+$view$);
+comment on view rollup.account_status is
+  'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; '
+  'dirty_days: days that the trigger could not keep (an account-wide mark makes covered_share 0); running_backfill_id: of backfill_runs; '
+  'awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of '
+  'its days from being read from rollups and does not go by itself.';
