@@ -1,8 +1,8 @@
 /** Changes of the host's table that no trigger sees. */
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/database/connection.js";
 import { migrate } from "../../src/database/migrate.js";
+import type { Sql } from "../support/client.js";
 import { createDatabase, type TestDatabase } from "../support/database.js";
 import { assertExactEverywhere, cleanDays, insert, rollups } from "./support.js";
 
