@@ -127,6 +127,8 @@ set search_path = pg_catalog, pg_temp as $$
   from (select count(*) as waiting from rollup.backfill_runs as r where r.state in ('pending', 'running')) as r
   where r.waiting > 0 and not exists (select from rollup.live_workers())
   union all
+  select o from rollup.host_table_obstacles() as o
+  union all
   select format('Account %s has more than 100,000 pending changes: until a worker has folded them its reads are slower.', a)
   from rollup.accounts_to_fold() as a
   where exists (select from rollup.deltas as d where d.account_id = a offset 100000)

@@ -852,4 +852,29 @@ export const mutations: Mutation[] = [
     },
     killedBy: ["engine/backfill_runs.test.ts", "barrier of a new zone"],
   },
+  {
+    rule: "coverage belongs to a table that was never changed behind the triggers",
+    change: "triggers are looked at without xmin",
+    edits: {
+      "47_host_table.sql": [["format('%s %s', g.tgenabled, g.xmin)", "g.tgenabled::text"]],
+    },
+    killedBy: ["engine/host_table.test.ts", "triggers disabled and enabled again"],
+  },
+  {
+    rule: "coverage belongs to a table that was never changed behind the triggers",
+    change: "coverage goes, but a rebuild under way may claim",
+    edits: {
+      "47_host_table.sql": [
+        [
+          "set generation = nextval('rollup.generations'), updated_at = now()",
+          "set updated_at = now()",
+        ],
+        [
+          "  select count(*) into v_accounts from distrusted;",
+          "  select count(*) into v_accounts from distrusted;\n  update rollup.account_coverage set covered = '{}' where account_id <> 1;",
+        ],
+      ],
+    },
+    killedBy: ["engine/host_table.test.ts", "a rebuild under way claims nothing"],
+  },
 ];

@@ -8,7 +8,7 @@ import { pause, repeatedly } from "../database/retry.js";
 import { Queue } from "./queue.js";
 import { fold } from "./tasks/fold.js";
 import { health } from "./tasks/health.js";
-import { forget, repair, requeue } from "./tasks/repair.js";
+import { forget, repair, requeue, watch } from "./tasks/repair.js";
 import type { WorkerContext } from "./tasks/task.js";
 import { Trouble } from "./trouble.js";
 
@@ -81,6 +81,7 @@ function startTimers(
       await fold(context, signal);
       await repair(context);
     }),
+    timer("watching the host's table", minute, () => watch(context)),
     timer("forgetting old backfills", 24 * 60 * minute, () => forget(context)),
     pause(minute, signal).then(() =>
       timer("the health line", minute, async () => {

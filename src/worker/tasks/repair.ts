@@ -7,6 +7,15 @@ export async function repair({ sql, log }: WorkerContext): Promise<void> {
   for (const { run_id } of runs) log("info", "backfill of dirty days queued", { run_id });
 }
 
+/** Looks whether the host's table was changed behind the triggers. */
+export async function watch({ sql, log }: WorkerContext): Promise<void> {
+  const [row] = await sql<{ accounts: string }[]>`select rollup.watch_host_table() as accounts`;
+  if (Number(row?.accounts) === 0) return;
+  log("warn", "public.reporting_events was changed behind its triggers: rollups begin anew", {
+    accounts: row?.accounts,
+  });
+}
+
 /** Removes runs that ended long ago. */
 export async function forget({ sql, log }: WorkerContext): Promise<void> {
   const [row] = await sql<{ forgotten: string }[]>`select rollup.forget_backfills() as forgotten`;

@@ -1,0 +1,115 @@
+-- What the host's table must be like for its changes to reach us, and whether it has been so all the time.
+
+create or replace function rollup.host_table_obstacles()
+returns setof text
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select format('No trigger of ours sees %s on public.reporting_events. Run: reporting-rollup migrate', e.event)
+  from (values ('insert', 4), ('delete', 8), ('update', 16), ('truncate', 32)) as e (event, bit)
+  where not exists (
+    select
+    from pg_trigger as g
+    join pg_proc as p on p.oid = g.tgfoid
+    where g.tgrelid = to_regclass('public.reporting_events') and g.tgenabled in ('O', 'A') and g.tgtype & e.bit > 0
+      and p.pronamespace = 'rollup'::regnamespace
+  )
+  union all
+  select format('The subscription %s writes to public.reporting_events, which fires no trigger of ours: keep rollups where the events are made.', s.subname)
+  from pg_subscription_rel as r
+  join pg_subscription as s on s.oid = r.srsubid
+  where r.srrelid = to_regclass('public.reporting_events')
+    or r.srrelid in (select t.relid from pg_partition_tree(to_regclass('public.reporting_events')) as t)
+$$;
+comment on function rollup.host_table_obstacles() is 'Why changes of the host''s table do not reach us, in plain words; no row if they do.';
+
+create or replace function rollup.host_table_state()
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select jsonb_build_object(
+    'table', h.oid,
+    -- Disabling and enabling a trigger leaves it with another xmin.
+    'triggers', (
+      select jsonb_object_agg(g.tgname, format('%s %s', g.tgenabled, g.xmin))
+      from pg_trigger as g
+      join pg_proc as p on p.oid = g.tgfoid
+      where g.tgrelid = h.oid and p.pronamespace = 'rollup'::regnamespace
+    ),
+    'partitions', (
+      select coalesce(jsonb_object_agg(c.oid, c.relfilenode), '{}')
+      from pg_partition_tree(h.oid) as t
+      join pg_class as c on c.oid = t.relid
+      where t.isleaf and c.oid <> h.oid
+    )
+  )
+  from (select to_regclass('public.reporting_events')::oid) as h (oid)
+$$;
+comment on function rollup.host_table_state() is
+  'What would be another if the host''s table had been changed behind our triggers: itself, the triggers, the partitions and their files.';
+
+create or replace function rollup.host_table_changed(p_before jsonb, p_now jsonb)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_partition oid;
+  v_rows boolean;
+begin
+  -- A partition that has gone or has another file takes rows with it.
+  if p_before - 'partitions' <> p_now - 'partitions' or not (p_now -> 'partitions') @> (p_before -> 'partitions') then
+    return true;
+  end if;
+  for v_partition in
+    select p.key::oid from jsonb_each(p_now -> 'partitions') as p where not (p_before -> 'partitions') ? p.key
+  loop
+    execute format('select exists (select from %s)', v_partition::regclass) into v_rows;
+    if v_rows then
+      return true;
+    end if;
+  end loop;
+  return false;
+end
+$$;
+comment on function rollup.host_table_changed(jsonb, jsonb) is
+  'Whether rows may have come or gone unseen between two states of the host''s table. A partition that is new and empty is none.';
+
+create or replace function rollup.watch_host_table()
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_before jsonb;
+  v_now jsonb := rollup.host_table_state();
+  v_tracked boolean := not exists (select from rollup.host_table_obstacles());
+  v_accounts bigint := 0;
+begin
+  insert into rollup.host_table (state) select v_now where not exists (select from rollup.host_table) on conflict do nothing;
+  select h.state into v_before from rollup.host_table as h for update skip locked;
+  if v_before is null or (v_tracked and not rollup.host_table_changed(v_before, v_now)) then
+    -- Also new partitions, as long as they are empty.
+    update rollup.host_table as h set state = v_now where v_before <> v_now;
+    return 0;
+  end if;
+  with distrusted as (
+    -- As after a change of the zone: what there is counts for nothing, and a rebuild under way claims nothing.
+    update rollup.account_settings as s
+    set generation = nextval('rollup.generations'), updated_at = now()
+    where s.reporting_timezone is not null and (
+      v_tracked or exists (
+        select from rollup.account_coverage as c where c.account_id = s.account_id and c.generation = s.generation and c.covered <> '{}'
+      )
+    )
+    returning s.account_id
+  )
+  select count(*) into v_accounts from distrusted;
+  if v_tracked then
+    perform rollup.enqueue_backfill(s.account_id) from rollup.account_settings as s where s.reporting_timezone is not null;
+    update rollup.host_table as h set state = v_now where true;
+  end if;
+  return v_accounts;
+end
+$$;
+comment on function rollup.watch_host_table() is
+  'Compares the host''s table with what it was at the last look. Where rows may have come or gone behind our triggers, no day of any '
+  'account is clean any more: reads use raw events, and backfills are queued, though not before changes reach us again. Returns how many '
+  'accounts begin anew. The worker does this once a minute.';
