@@ -1,7 +1,7 @@
 /** Who may read, and that nobody reads with another's rights, through another's functions or less than all. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { Sql } from "../../src/database/connection.js";
+import type { Sql } from "../support/client.js";
 import { connect, createDatabase, database } from "../support/database.js";
 import { insertEvents, readerAccount } from "./support.js";
 
