@@ -154,7 +154,7 @@ export function readUrl(url: string, env: NodeJS.ProcessEnv = process.env): Targ
 }
 
 function wrong(problem: string, hint = `The form is ${example}?sslmode=require.`): UserError {
-  return new UserError(`The database URL ${problem}.`, { exitCode: 2, hint });
+  return new UserError(`DATABASE_URL ${problem}.`, { exitCode: 2, hint });
 }
 
 // --- The URL and what completes it ----------------------------------------------------------------------
