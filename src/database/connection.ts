@@ -193,12 +193,15 @@ class Pool extends pg.Pool {
   }
 
   async #connect(): Promise<pg.PoolClient> {
+    let reason: unknown;
     for (let tried = 1; ; tried++) {
       const usual = this.#usual;
       try {
         return await super.connect();
       } catch (error) {
-        if (tried >= this.#attempts.length || !isElsewhere(error)) throw error;
+        // That the other way, with or without TLS, is closed tells less than what went wrong on the open one.
+        if (reason === undefined || isWrongWay(reason) || !isWrongWay(error)) reason = error;
+        if (tried >= this.#attempts.length || !isElsewhere(error)) throw reason;
         // Another may have moved on already.
         if (this.#usual === usual) this.#use((usual + 1) % this.#attempts.length);
       }
@@ -264,14 +267,29 @@ async function prepareSession(
   client: pg.ClientBase,
   session: Record<string, string>,
 ): Promise<void> {
-  for (const [name, value] of Object.entries(session)) {
-    await client.query("select pg_catalog.set_config($1, $2, false)", [name, value]);
-  }
+  const values = Object.entries(session).flat();
+  if (values.length === 0) return;
+  const calls = values
+    .map((_, index) =>
+      index % 2 ? "" : `pg_catalog.set_config($${index + 1}, $${index + 2}, false)`,
+    )
+    .filter(Boolean);
+  await client.query(`select ${calls.join(", ")}`, values);
+}
+
+const noTls = "The server does not support SSL connections";
+
+function isWrongWay(error: unknown): boolean {
+  return errorCode(error) === "28000" || (error as Error).message === noTls;
+}
+
+function isWithoutPassword(error: unknown): boolean {
+  return error instanceof Error && /^SASL: .*password must be/.test(error.message);
 }
 
 /** Whether another host, or the same with or without TLS, may take us: not if a server has refused us for good. */
 function isElsewhere(error: unknown): boolean {
-  if (error instanceof UserError) return false;
+  if (error instanceof UserError || isWithoutPassword(error)) return false;
   const code = errorCode(error) ?? "";
   return !/^[0-9A-Z]{5}$/.test(code) || code.startsWith("57P0") || code === "28000";
 }
@@ -315,8 +333,8 @@ export async function requireSession(url: string, what: string): Promise<void> {
   try {
     const second = await pool.connect();
     const begin = async (client: pg.PoolClient) => {
-      await client.query("begin");
-      const { rows } = await client.query("select pg_catalog.pg_backend_pid() as pid");
+      await client.query(modes.write);
+      const { rows } = await client.query("select pg_backend_pid() as pid");
       return rows[0].pid as number;
     };
     const steady = async (order: pg.PoolClient[]) => {
@@ -366,14 +384,14 @@ export function explainConnection(error: unknown, url: string): unknown {
       "Is it running, and do host and port in DATABASE_URL lead to it?",
     );
   }
-  if (/^SASL: .*password must be/.test(message)) {
+  if (isWithoutPassword(error)) {
     return explained(
       `The server at ${where} wants a password of user ${user}, and there is none.`,
       "Put it into DATABASE_URL, PGPASSWORD or ~/.pgpass.",
     );
   }
   const code = errorCode(error) ?? "";
-  if (message === "The server does not support SSL connections" || /CERT|TLS|SSL/.test(code)) {
+  if (message === noTls || /CERT|TLS|SSL/.test(code)) {
     return explained(
       `There is no secure connection to the server at ${where}: ${message}.`,
       "sslmode=require encrypts without verifying the certificate; verify-ca and verify-full need sslrootcert.",
