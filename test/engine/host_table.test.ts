@@ -27,7 +27,7 @@ async function prepared(options: { partitioned?: boolean } = {}): Promise<Sql> {
       ) partition by range (created_at);
       create table public.y2025 partition of public.reporting_events for values from ('2025-01-01') to ('2026-01-01');
       create table public.y2026 partition of public.reporting_events for values from ('2026-01-01') to ('2027-01-01')`);
-    await migrate(url);
+    await migrate(url, { createHostTables: true });
   }
   for (const account of [1, 2]) {
     await sql`select rollup.set_reporting_timezone(${account}, 'UTC')`;
