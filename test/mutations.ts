@@ -115,13 +115,13 @@ export const mutations: Mutation[] = [
         ],
       ],
     },
-    killedBy: ["concurrency/lock_memory.test.ts", "20,000 statements in one transaction"],
+    killedBy: ["concurrency/lock_memory.test.ts", "12,000 statements in one transaction"],
   },
   {
     rule: "about 50 locks, counted",
     change: "as many as one statement likes",
     edits: { "34_track_events.sql": [["limit v_event.budget", ""]] },
-    killedBy: ["concurrency/lock_memory.test.ts", "one statement over 20,000 accounts"],
+    killedBy: ["concurrency/lock_memory.test.ts", "one statement over 12,000 accounts"],
   },
   {
     rule: "counted in a transaction-local setting",

@@ -14,10 +14,12 @@ import {
 import { uninstall } from "../../src/database/uninstall.js";
 import type { Sql } from "../support/client.js";
 import {
+  asSuperuser,
   connect,
   createDatabase,
   onServer,
   otherDatabase,
+  owner,
   type TestDatabase,
 } from "../support/database.js";
 
@@ -390,7 +392,7 @@ for (const schema of ["rollup", "rollup_worker"]) {
       const error = await failure(work(url));
       assert.match(
         error.message,
-        `a schema that reporting-rollup did not make: ${schema} (of postgres)`,
+        `a schema that reporting-rollup did not make: ${schema} (of ${owner})`,
       );
     }
     assert.equal(await everything(sql), before);
@@ -430,7 +432,7 @@ migration("a role that does not own the host's table is told what it lacks", asy
     );
     assert.is(
       error.hint,
-      "Nothing was changed. Connect as postgres, or: grant postgres to test_migrate_powerless; " +
+      `Nothing was changed. Connect as ${owner}, or: grant ${owner} to test_migrate_powerless; ` +
         `grant create on database ${database.name} to test_migrate_powerless.`,
     );
     assert.equal(await everything(sql), before);
@@ -440,7 +442,8 @@ migration("a role that does not own the host's table is told what it lacks", asy
 
 migration("an owner without further rights installs, and updates when they are gone", async () => {
   const database = await emptyDatabase();
-  const { sql, name } = database;
+  const { name } = database;
+  const sql = connect({ url: database.url, superuser: true });
   await asRole(database, "test_migrate_owner", async (theirs) => {
     await sql.unsafe(
       `${hostTable}; alter table public.reporting_events owner to test_migrate_owner;
@@ -454,6 +457,7 @@ migration("an owner without further rights installs, and updates when they are g
     const error = await failure(migrate(theirs));
     assert.match(error.message, "it does not own schema rollup.");
     assert.match(error.hint as string, "grant postgres to test_migrate_owner");
+    await sql.end();
   });
 });
 
@@ -556,8 +560,10 @@ migration("every migration is committed", async () => {
 });
 
 migration("graphile-migrate's own commands work with .gmrc", async () => {
-  const { sql, url } = await emptyDatabase();
-  const shadow = await emptyDatabase();
+  // It makes the shadow database anew.
+  const url = asSuperuser((await emptyDatabase()).url);
+  const shadow = asSuperuser((await emptyDatabase()).url);
+  const sql = connect({ url });
   const folder = await copyOfRoot();
   await writeFile(join(folder, "migrations/current.sql"), "");
   const graphileMigrate = async (...args: string[]) => {
@@ -569,7 +575,7 @@ migration("graphile-migrate's own commands work with .gmrc", async () => {
         env: {
           ...process.env,
           DATABASE_URL: url,
-          SHADOW_DATABASE_URL: shadow.url,
+          SHADOW_DATABASE_URL: shadow,
           ROOT_DATABASE_URL: otherDatabase(url, "postgres"),
         },
       },
@@ -589,6 +595,7 @@ migration("graphile-migrate's own commands work with .gmrc", async () => {
   await graphileMigrate("commit");
   assert.is((await readdir(join(folder, "migrations/committed"))).length, committed + 1);
   await migrate(url, { root: folder });
+  await sql.end();
 });
 
 migration.run();

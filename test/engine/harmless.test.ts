@@ -8,6 +8,7 @@ import {
   createDatabase,
   database,
   databaseUrl,
+  onServer,
   otherDatabase,
 } from "../support/database.js";
 import {
@@ -303,8 +304,8 @@ test("a role without any privilege on our schema, with a hostile search_path", a
   const account = await accountIn("America/Havana");
   const name = `host_${account}`;
   const database_name = new URL(databaseUrl).pathname.slice(1);
+  await onServer((server) => server.unsafe(`create role ${name} login password 'secret'`));
   await sql.unsafe(`
-    create role ${name} login password 'secret';
     grant select, insert, update, delete, truncate on public.reporting_events to ${name};
     grant usage on all sequences in schema public to ${name};
     grant temporary on database ${database_name} to ${name};
@@ -337,7 +338,10 @@ test("a role without any privilege on our schema, with a hostile search_path", a
     assert.is(await cleanDays(account), "{}");
   } finally {
     await client.end();
-    await sql.unsafe(`drop schema hostile cascade; drop owned by ${name}; drop role ${name}`);
+    await sql.unsafe("drop schema hostile cascade");
+    const superuser = connect({ superuser: true });
+    await superuser.unsafe(`drop owned by ${name}; drop role ${name}`);
+    await superuser.end();
     await sql`select rollup.backfill(${account})`;
   }
 });

@@ -65,7 +65,7 @@ export async function insert(sql: Sql, account: number, ...events: Event[]): Pro
 
 /** Makes something happen behind the trigger's back. */
 export async function untracked(work: (sql: Sql) => Promise<unknown>): Promise<void> {
-  const sql = connect({ settings: { session_replication_role: "replica" } });
+  const sql = connect({ superuser: true, settings: { session_replication_role: "replica" } });
   try {
     await work(sql);
   } finally {

@@ -159,7 +159,11 @@ test("plans made while the tables were empty serve when they are full", async ()
       `timeseries(1, 'resolutions_count', '2026-05-03 00:01Z', '2026-05-03 00:02Z', 'hour')`,
     ];
     for (const call of calls) await on.unsafe(`select * from rollup.${call}`);
-    const untracked = connect({ url: one.url, settings: { session_replication_role: "replica" } });
+    const untracked = connect({
+      url: one.url,
+      superuser: true,
+      settings: { session_replication_role: "replica" },
+    });
     await monthOfEvents(untracked, 1, 400);
     await untracked.end();
     await one.sql`select rollup.backfill(1)`;

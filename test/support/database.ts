@@ -19,10 +19,19 @@ export function database(): Sql {
 }
 
 /** A client of its own, with one connection unless told otherwise: for whatever must not share a connection. */
-export function connect(options: ClientOptions & { url?: string } = {}): Sql {
-  const { url, ...rest } = options;
-  return connectTo(url ?? databaseUrl, { max: 1, applicationName: "test", ...rest });
+export function connect(options: ClientOptions & { url?: string; superuser?: boolean } = {}): Sql {
+  const { url = databaseUrl, superuser = false, ...rest } = options;
+  const as = superuser ? asSuperuser(url) : url;
+  return connectTo(as, { max: 1, applicationName: "test", ...rest });
 }
+
+/** The same database for the superuser, who may do what the owner of everything may not. */
+export function asSuperuser(url: string): string {
+  return otherDatabase(serverUrl, new URL(url).pathname.slice(1));
+}
+
+/** The role that owns the databases: on one major the superuser, on the other an ordinary one. */
+export const owner = new URL(databaseUrl).username;
 
 /** A further database. */
 export interface TestDatabase {
@@ -32,11 +41,15 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
-/** Makes a further database: a clone of the template, or an empty one. */
-export async function createDatabase(options: { empty?: boolean } = {}): Promise<TestDatabase> {
+/** Makes a further database: a clone of the template or of another, or an empty one. */
+export async function createDatabase(
+  options: { empty?: boolean; template?: string } = {},
+): Promise<TestDatabase> {
   const name = `${new URL(databaseUrl).pathname.slice(1)}_${++made}`;
-  const source = options.empty ? "template0" : template;
-  await onServer((sql) => sql`create database ${sql(name)} template ${sql(source)}`);
+  const source = options.template ?? (options.empty ? "template0" : template);
+  await onServer(
+    (sql) => sql`create database ${sql(name)} template ${sql(source)} owner ${sql(owner)}`,
+  );
   const url = otherDatabase(databaseUrl, name);
   const sql = connectTo(url, { max: 10, applicationName: "test" });
   return {
@@ -62,7 +75,7 @@ export function otherDatabase(
   return other.href;
 }
 
-/** Runs something on the server's maintenance database. */
+/** Runs something on the server's maintenance database, as its superuser. */
 export async function onServer<T>(work: (sql: Sql) => Promise<T> | PromiseLike<T>): Promise<T> {
   const sql = connectTo(serverUrl, { max: 1, applicationName: "test" });
   try {

@@ -20,10 +20,19 @@ export const packages = new Map([
 
 export const template = "template_migrated";
 
+/**
+ * Who owns the databases and everything in them: on one major an ordinary role, as at most hosts, on the other the
+ * superuser.
+ */
+const owners: Record<string, string> = { 18: "postgres", 15: "host" };
+
 export interface TestServer {
   major: string;
-  url(database: string): Promise<string>;
-  /** Runs a statement in a database. */
+  /** For connecting as the owner of everything, or as the superuser. */
+  url(database: string, as?: "owner" | "superuser"): Promise<string>;
+  /** Makes a database, a clone of the template unless told otherwise. */
+  createDatabase(name: string, of?: string): Promise<void>;
+  /** Runs a statement as the superuser, or in a database as its owner. */
   run(statement: string, database?: string): Promise<void>;
   stop(): Promise<void>;
 }
@@ -45,7 +54,9 @@ export async function startTestServer(major: string): Promise<TestServer> {
   });
   const server = testServer(major, cluster, await startServer(cluster));
   try {
-    await server.run(`create database ${template} template template0`);
+    const owner = owners[major] as string;
+    if (owner !== "postgres") await server.run(`create role ${owner} login password '${owner}'`);
+    await server.createDatabase(template, "template0");
     await migrate(await server.url(template), { current: true, createHostTables: true });
     return server;
   } catch (error) {
@@ -55,18 +66,29 @@ export async function startTestServer(major: string): Promise<TestServer> {
 }
 
 function testServer(major: string, cluster: Cluster, port: number): TestServer {
-  const url = (database: string) => clusterUrl(cluster, port, database);
+  const owner = owners[major] as string;
+  const url = async (database: string, as: "owner" | "superuser" = "owner") => {
+    const found = new URL(await clusterUrl(cluster, port, database));
+    if (as === "owner" && owner !== "postgres") {
+      Object.assign(found, { username: owner, password: owner });
+    }
+    return found.href;
+  };
+  const run = async (statement: string, database?: string) => {
+    const as = database === undefined ? "superuser" : "owner";
+    const sql = connect(await url(database ?? "postgres", as), { max: 1, onNotice: () => {} });
+    try {
+      await sql.unsafe(statement);
+    } finally {
+      await sql.end();
+    }
+  };
   return {
     major,
     url,
-    run: async (statement, database = "postgres") => {
-      const sql = connect(await url(database), { max: 1, onNotice: () => {} });
-      try {
-        await sql.unsafe(statement);
-      } finally {
-        await sql.end();
-      }
-    },
+    run,
+    createDatabase: (name, of = template) =>
+      run(`create database ${name} template ${of} owner ${owner}`),
     stop: async () => {
       await stopServer(cluster);
       await rm(cluster.folder, { recursive: true, force: true });
