@@ -6,6 +6,8 @@ import { connect, createDatabase, database } from "../support/database.js";
 import { insertEvents, readerAccount } from "./support.js";
 
 const sql = database();
+/** For making roles and being them. */
+const superuser = connect({ superuser: true });
 const month = "'2026-02-01', '2026-03-01'";
 
 /** What a reader is granted, and no more. */
@@ -31,8 +33,8 @@ async function refused(on: Sql, statement: string): Promise<{ code: string; text
 test("a reader needs four functions, and gets nothing else", async () => {
   const account = await readerAccount("UTC");
   await insertEvents(sql, account, { created_at: "2026-02-11 12:00", user_id: 7 });
-  await sql`create role reports_reader`;
-  const reader = connect();
+  await superuser`create role reports_reader`;
+  const reader = connect({ superuser: true });
   try {
     await grantReads(sql, "reports_reader");
     await reader`set role reports_reader`;
@@ -62,16 +64,16 @@ test("a reader needs four functions, and gets nothing else", async () => {
     }
   } finally {
     await reader.end();
-    await sql`drop owned by reports_reader`;
-    await sql`drop role reports_reader`;
+    await superuser`drop owned by reports_reader`;
+    await superuser`drop role reports_reader`;
   }
 });
 
 test("tenants get their own reports only, through a function that asks who they are", async () => {
   const [mine, other] = [await readerAccount("UTC"), await readerAccount("UTC")];
   await insertEvents(sql, mine, { created_at: "2026-02-11 12:00" });
-  await sql`create role reports_tenant`;
-  const tenant = connect();
+  await superuser`create role reports_tenant`;
+  const tenant = connect({ superuser: true });
   try {
     await sql`create table public.tenants (role name primary key, account_id int not null)`;
     await sql`insert into public.tenants values ('reports_tenant', ${mine})`;
@@ -98,24 +100,25 @@ test("tenants get their own reports only, through a function that asks who they 
     await tenant.end();
     await sql`drop function public.my_report`;
     await sql`drop table public.tenants`;
-    await sql`drop role reports_tenant`;
+    await superuser`drop role reports_tenant`;
   }
 });
 
 test("a policy that hides events from the owner of the reads: an error, never a smaller number", async () => {
   const one = await createDatabase();
   const owner = `owner_${one.name}`;
-  const on = connect({ url: one.url });
+  const admin = connect({ url: one.url, superuser: true });
+  const on = connect({ url: one.url, superuser: true });
   try {
-    await one.sql.unsafe(`create role ${owner}`);
-    await one.sql`select rollup.set_reporting_timezone(1, 'UTC'), rollup.set_reporting_events_rollup(1, true)`;
-    await insertEvents(one.sql, 1, { created_at: "2026-02-11 12:00" });
-    await one.sql.unsafe(`grant all on all tables in schema rollup, public to ${owner}`);
-    await one.sql.unsafe(`grant usage on schema rollup to ${owner}`);
-    await one.sql.unsafe(`grant execute on all functions in schema rollup to ${owner}`);
-    await one.sql.unsafe(`alter table public.reporting_events owner to ${owner}`);
+    await superuser.unsafe(`create role ${owner}`);
+    await admin`select rollup.set_reporting_timezone(1, 'UTC'), rollup.set_reporting_events_rollup(1, true)`;
+    await insertEvents(admin, 1, { created_at: "2026-02-11 12:00" });
+    await admin.unsafe(`grant all on all tables in schema rollup, public to ${owner}`);
+    await admin.unsafe(`grant usage on schema rollup to ${owner}`);
+    await admin.unsafe(`grant execute on all functions in schema rollup to ${owner}`);
+    await admin.unsafe(`alter table public.reporting_events owner to ${owner}`);
     for (const name of ["timeseries", "aggregate", "summary", "read_plan"]) {
-      await one.sql.unsafe(`alter function rollup.${name} owner to ${owner}`);
+      await admin.unsafe(`alter function rollup.${name} owner to ${owner}`);
     }
     const calls = [
       `timeseries(1, 'resolutions_count', ${month})`,
@@ -123,25 +126,26 @@ test("a policy that hides events from the owner of the reads: an error, never a 
       `summary(1, 'account', ${month})`,
       `read_plan(1, ${month})`,
     ];
-    await one.sql`alter table public.reporting_events enable row level security`;
+    await admin`alter table public.reporting_events enable row level security`;
     // Not forced, it is not for the table's owner.
     for (const call of calls)
       assert.is((await refused(on, `select * from rollup.${call}`)).code, "00000", call);
-    await one.sql`alter table public.reporting_events force row level security`;
+    await admin`alter table public.reporting_events force row level security`;
     for (const call of calls) {
       const { code, text } = await refused(on, `select * from rollup.${call}`);
       assert.is(code, "RU011", call);
       assert.match(text, owner);
       assert.match(text, "bypassrls");
     }
-    await one.sql.unsafe(`alter role ${owner} bypassrls`);
+    await admin.unsafe(`alter role ${owner} bypassrls`);
     for (const call of calls)
       assert.is((await refused(on, `select * from rollup.${call}`)).code, "00000", call);
   } finally {
     await on.end();
-    await one.sql.unsafe(`reassign owned by ${owner} to current_user`);
-    await one.sql.unsafe(`drop owned by ${owner}`);
-    await one.sql.unsafe(`drop role ${owner}`);
+    await admin.unsafe(`reassign owned by ${owner} to current_user`);
+    await admin.unsafe(`drop owned by ${owner}`);
+    await superuser.unsafe(`drop role ${owner}`);
+    await admin.end();
     await one.drop();
   }
 });
