@@ -27,19 +27,14 @@ comment on function rollup.pending_deltas(int) is 'The deltas of an account that
 
 create or replace function rollup.event_delta(
   p_account_id int, p_generation bigint, p_date date, p_event_name text, p_user_id bigint, p_inbox_id bigint, p_conversation_id bigint,
-  p_value bigint, p_value_in_business_hours bigint, p_delete boolean
+  p_value bigint, p_value_in_business_hours bigint, p_sign int
 )
 returns rollup.deltas
-language plpgsql immutable
-set search_path = pg_catalog, pg_temp as $$
-declare
-  v_sign int := case when p_delete then -1 else 1 end;
-begin
-  return (
+language sql immutable as $$
+  select (
     p_account_id, p_generation, p_date, p_event_name, p_user_id, p_inbox_id, p_conversation_id,
-    v_sign, rollup.seconds(v_sign * p_value), rollup.seconds(v_sign * p_value_in_business_hours), p_delete,
-    case when p_value is null then 0 else v_sign end, case when p_value_in_business_hours is null then 0 else v_sign end
-  )::rollup.deltas;
-end
+    p_sign, rollup.seconds(p_sign * p_value), rollup.seconds(p_sign * p_value_in_business_hours), p_sign < 0,
+    case when p_value is null then 0 else p_sign end, case when p_value_in_business_hours is null then 0 else p_sign end
+  )::rollup.deltas
 $$;
-comment on function rollup.event_delta is 'The delta of one event that was inserted or deleted; values in microseconds, NULL if there is none.';
+comment on function rollup.event_delta is 'The delta of one event that was inserted (p_sign 1) or deleted (-1); values in microseconds, NULL if there is none.';

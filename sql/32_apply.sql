@@ -2,7 +2,7 @@
 
 create or replace function rollup.metric_totals(
   p_event_name text, p_count bigint, p_sum_value numeric, p_sum_value_business_hours numeric,
-  p_count_value bigint, p_count_value_business_hours bigint
+  p_count_value bigint, p_count_value_business_hours bigint, p_conversations bigint default 0
 )
 returns table (
   metric text, count bigint, sum_value numeric, sum_value_business_hours numeric,
@@ -11,16 +11,17 @@ returns table (
 language sql immutable parallel safe
 begin atomic
   select
-    m.metric, p_count,
+    m.metric,
+    case m.payload when 'distinct' then p_conversations else p_count end,
     case m.payload when 'duration' then p_sum_value else 0 end,
     case m.payload when 'duration' then p_sum_value_business_hours else 0 end,
     case m.payload when 'duration' then p_count_value else 0 end,
     case m.payload when 'duration' then p_count_value_business_hours else 0 end
   from rollup.event_metric_list() as m
-  where m.event_name = p_event_name and m.payload <> 'distinct';
+  where m.event_name = p_event_name and (m.payload <> 'distinct' or p_conversations <> 0);
 end;
-comment on function rollup.metric_totals(text, bigint, numeric, numeric, bigint, bigint) is
-  'Totals of events of one name as the registry has them: a row per metric, distinct counts apart.';
+comment on function rollup.metric_totals(text, bigint, numeric, numeric, bigint, bigint, bigint) is
+  'Totals of events of one name, and of their distinct conversations, as the registry has them: a row per metric.';
 
 create or replace function rollup.totals(p_account_id int, p_deltas rollup.deltas[])
 returns setof rollup.reporting_events_rollups
