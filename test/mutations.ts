@@ -798,7 +798,7 @@ export const mutations: Mutation[] = [
     rule: "one run of an account at a time",
     change: "as many as there are",
     edits: {
-      "43_backfill_runs.sql": [
+      "42_backfill_runs.sql": [
         [
           "when r.state = 'pending' and rollup.is_being_backfilled(r.account_id) then 'waiting'",
           "",
@@ -810,14 +810,14 @@ export const mutations: Mutation[] = [
   {
     rule: "a run is one job",
     change: "whoever has been given its place works on",
-    edits: { "43_backfill_runs.sql": [["or r.job_id <> p_job_id then", "then"]] },
+    edits: { "42_backfill_runs.sql": [["or r.job_id <> p_job_id then", "then"]] },
     killedBy: ["engine/backfill_runs.test.ts", "not the run's any more"],
   },
   {
     rule: "a chunk is tried five times",
     change: "what cannot succeed too",
     edits: {
-      "43_backfill_runs.sql": [
+      "42_backfill_runs.sql": [
         [
           "v_permanent boolean := rollup.is_permanent_error(p_sqlstate)",
           "v_permanent boolean := false",
@@ -830,7 +830,7 @@ export const mutations: Mutation[] = [
     rule: "a chunk is tried five times",
     change: "a lock conflict counts",
     edits: {
-      "43_backfill_runs.sql": [
+      "42_backfill_runs.sql": [
         [
           "case when rollup.is_lock_conflict(sqlstate) then 'waiting' else 'failed' end",
           "'failed'",
@@ -838,19 +838,6 @@ export const mutations: Mutation[] = [
       ],
     },
     killedBy: ["engine/backfill_runs.test.ts", "a lock that somebody has"],
-  },
-  {
-    rule: "the barrier before anything that is written",
-    change: "a run is locked first",
-    edits: {
-      "43_backfill_runs.sql": [
-        [
-          "      perform rollup.begin_rebuild('continue_backfill'",
-          "      perform 1 from rollup.backfill_runs as r where r.id = p_run_id for update;\n      perform rollup.begin_rebuild('continue_backfill'",
-        ],
-      ],
-    },
-    killedBy: ["engine/backfill_runs.test.ts", "barrier of a new zone"],
   },
   {
     rule: "coverage belongs to a table that was never changed behind the triggers",

@@ -1,33 +1,21 @@
 /** Reports as the SQL functions give them, and how they look in a terminal. */
 import pc from "picocolors";
-import type { Sql } from "../database/connection.js";
+import type { Queries, Sql } from "../database/connection.js";
 import { chart } from "./terminal/chart.js";
 import { counted, duration, whole } from "./terminal/format.js";
 import { table } from "./terminal/table.js";
 
-export const groupings = ["hour", "day", "week", "month", "quarter", "year"] as const;
-export type Grouping = (typeof groupings)[number];
-
-/** The metrics that can be reported. */
-export const metrics = [
-  "resolutions_count",
-  "avg_resolution_time",
-  "avg_first_response_time",
-  "reply_time",
-  "bot_resolutions_count",
-  "bot_handoffs_count",
-] as const;
-
 /** What a report is about. */
 export interface Question {
   account: number;
-  metric: string;
+  metric: string | undefined;
   since?: string | undefined;
   until?: string | undefined;
   /** The last so many days, if `since` is not given; 30 by default. */
   days?: number | undefined;
-  groupBy?: Grouping | undefined;
-  dimension?: { type: "agent" | "inbox"; id: string } | undefined;
+  /** A period of `rollup.timeseries`, such as `week`; by default as fits the range. */
+  groupBy?: string | undefined;
+  dimension?: { type: string; id: string } | undefined;
   businessHours?: boolean | undefined;
 }
 
@@ -44,9 +32,10 @@ export interface Window {
 }
 
 export interface Period {
+  /** Its beginning in account time: a date, or the minute where periods are hours. */
+  period: string;
+  /** The same as an instant. */
   period_start: string;
-  /** Its beginning in account time. */
-  local: string;
   value: string;
   count: string;
 }
@@ -63,60 +52,80 @@ export interface Segment {
   reason: string;
 }
 
+type Aggregate = "count" | "average";
+
 /** The answer to a question. */
 export interface Report {
   window: Window;
-  aggregate: "count" | "average";
-  groupBy: Grouping;
+  aggregate: Aggregate;
+  groupBy: string;
   periods: Period[];
   total: Total;
   previous: Total;
   plan: Segment[];
 }
 
-/** The range of a report. */
-export async function reportWindow(
-  sql: Sql,
-  { account, since, until, days = 30 }: Pick<Question, "account" | "since" | "until" | "days">,
+async function readWindow(
+  sql: Queries,
+  { account, since, until, days = 30 }: Question,
 ): Promise<Window> {
   const [window] = await sql<Window[]>`
     select * from rollup.report_window(${account}, ${since ?? null}, ${until ?? null}, ${days})`;
   return window as Window;
 }
 
-/** Asks the database for a report. */
-export async function readReport(sql: Sql, question: Question): Promise<Report> {
-  const { account, metric, dimension, businessHours = false } = question;
-  const window = await reportWindow(sql, question);
+interface Metric {
+  aggregate: Aggregate;
+  /** Its column of `rollup.summary`, if it has one. */
+  summary_key: string | null;
+}
+
+/** What the registry says of a metric; an error of the database that names all of them if there is none such. */
+async function readMetric(sql: Queries, metric: string | undefined): Promise<Metric> {
+  const [found] = await sql<Metric[]>`
+    select m.aggregate, r.summary_key
+    from rollup.read_metric(${metric ?? null}) as m
+    left join rollup.report_metrics as r on r.report_metric = ${metric ?? null}`;
+  return found as Metric;
+}
+
+/** Asks the database for a report: all its numbers from one state of the data. */
+export function readReport(sql: Sql, question: Question): Promise<Report> {
+  return sql.transaction((snapshot) => readReportIn(snapshot, question), "snapshot");
+}
+
+async function readReportIn(sql: Queries, question: Question): Promise<Report> {
+  const { account, dimension, businessHours = false } = question;
+  const metric = question.metric ?? null;
+  const { aggregate } = await readMetric(sql, question.metric);
+  const window = await readWindow(sql, question);
   const { timezone, starts, ends, previous_starts } = window;
   const groupBy = question.groupBy ?? usualGrouping(window.days);
   const [type, id] = [dimension?.type ?? "account", dimension?.id ?? null];
-  const aggregate = (from: string, to: string) => sql<Total[]>`
-    select * from rollup.aggregate(
-      ${account}, ${metric}, ${from}, ${to}, ${type}, ${id}, ${businessHours}, ${timezone})`;
-  const periods = await sql<Period[]>`
-    select t.period_start, to_char(t.period_start at time zone ${timezone}, 'YYYY-MM-DD HH24:MI') as local,
-           t.value, t.count
-    from rollup.timeseries(
-      ${account}, ${metric}, ${starts}, ${ends}, ${groupBy}, ${type}, ${id}, ${businessHours}, ${timezone}) as t`;
-  const [total] = await aggregate(starts, ends);
-  const [previous] = await aggregate(previous_starts, starts);
-  const plan = await sql<Segment[]>`
-    select * from rollup.read_plan(${account}, ${starts}, ${ends}, ${metric}, ${groupBy}, ${timezone})`;
-  const [kind] = await sql<{ aggregate: "count" | "average" }[]>`
-    select aggregate from rollup.report_metrics where report_metric = ${metric}`;
+  const total = async (from: string, to: string) => {
+    const [row] = await sql<Total[]>`
+      select * from rollup.aggregate(
+        ${account}, ${metric}, ${from}, ${to}, ${type}, ${id}, ${businessHours}, ${timezone})`;
+    return row as Total;
+  };
   return {
     window,
-    aggregate: kind?.aggregate ?? "count",
+    aggregate,
     groupBy,
-    periods: [...periods],
-    total: total as Total,
-    previous: previous as Total,
-    plan: [...plan],
+    periods: await sql<Period[]>`
+      select to_char(t.period_start at time zone ${timezone}, case ${groupBy}::text
+               when 'hour' then 'YYYY-MM-DD HH24:MI' else 'YYYY-MM-DD' end) as period,
+             t.period_start, t.value, t.count
+      from rollup.timeseries(
+        ${account}, ${metric}, ${starts}, ${ends}, ${groupBy}, ${type}, ${id}, ${businessHours}, ${timezone}) as t`,
+    total: await total(starts, ends),
+    previous: await total(previous_starts, starts),
+    plan: await sql<Segment[]>`
+      select * from rollup.read_plan(${account}, ${starts}, ${ends}, ${metric}, ${groupBy}, ${timezone})`,
   };
 }
 
-function usualGrouping(days: number): Grouping {
+function usualGrouping(days: number): string {
   if (days <= 2) return "hour";
   if (days <= 62) return "day";
   return days <= 370 ? "week" : "month";
@@ -124,22 +133,14 @@ function usualGrouping(days: number): Grouping {
 
 // --- As text --------------------------------------------------------------------------------------------
 
-const labels: Record<string, string> = {
-  avg_first_response_time: "average first response time",
-  avg_resolution_time: "average resolution time",
-  reply_time: "average reply time",
-  resolutions_count: "resolutions",
-  bot_resolutions_count: "resolutions by bots",
-  bot_handoffs_count: "conversations handed off by bots",
-};
-
-/** What a metric is called. */
-export function metricLabel(metric: string): string {
-  return labels[metric] ?? metric;
+/** What a metric, or a column of a summary, is called: its name in words. */
+export function metricLabel(name: string, aggregate: Aggregate): string {
+  const words = name.replace(/^avg_|_count$/g, "").replaceAll("_", " ");
+  return aggregate === "average" ? `average ${words}` : words;
 }
 
 /** A value of a metric for people: a number of something, or a span of time. */
-export function valueText(aggregate: Report["aggregate"], value: string | null): string {
+export function valueText(aggregate: Aggregate, value: string | null): string {
   if (value === null) return "–";
   return aggregate === "count" ? whole(value) : duration(Number(value));
 }
@@ -150,8 +151,8 @@ export function reportChart(report: Report, title: string, width?: number): stri
   if (periods.every(({ count }) => count === "0")) return `${pc.bold(title)}\n  no events`;
   const unit = aggregate === "count" ? countUnit : timeUnit(periods);
   return chart(
-    periods.map(({ local, value, count }) => ({
-      label: periodLabel(local, groupBy),
+    periods.map(({ period, value, count }) => ({
+      label: periodLabel(period, groupBy),
       // An average of nothing is nothing.
       value: aggregate === "average" && count === "0" ? undefined : Number(value) / unit.seconds,
     })),
@@ -173,11 +174,11 @@ function timeUnit(periods: Period[]): { name: string; seconds: number } {
   return longest >= 120 ? { name: "minutes", seconds: 60 } : { name: "seconds", seconds: 1 };
 }
 
-/** As much of a local timestamp as tells the periods of a report apart. */
-export function periodLabel(local: string, groupBy: Grouping): string {
-  if (groupBy === "hour") return local.slice(11);
-  if (groupBy === "year") return local.slice(0, 4);
-  return groupBy === "day" || groupBy === "week" ? local.slice(5, 10) : local.slice(0, 7);
+/** As much of a period's beginning as tells those of a report apart. */
+function periodLabel(period: string, groupBy: string): string {
+  if (groupBy === "hour") return period.slice(11);
+  if (groupBy === "year") return period.slice(0, 4);
+  return groupBy === "day" || groupBy === "week" ? period.slice(5) : period.slice(0, 7);
 }
 
 /** The periods as a table. */
@@ -189,8 +190,8 @@ export function reportTable({ aggregate, groupBy, periods }: Report): string {
   ];
   return table(
     columns,
-    periods.map(({ local, value, count }) => [
-      local.slice(0, groupBy === "hour" ? 16 : 10),
+    periods.map(({ period, value, count }) => [
+      period,
       count === "0" && aggregate === "average" ? "–" : valueText(aggregate, value),
       ...(aggregate === "count" ? [] : [whole(count)]),
     ]),
@@ -224,61 +225,54 @@ export function sourceText(plan: Segment[]): string {
 
 // --- By agent or inbox ----------------------------------------------------------------------------------
 
-/** A row of `rollup.summary`. */
-export interface SummaryRow {
-  dimension_id: string;
-  resolved_conversations_count: string;
-  avg_resolution_time: string | null;
-  avg_first_response_time: string | null;
-  avg_reply_time: string | null;
+/** All agents or inboxes of a range. */
+export interface Summary {
+  window: Window;
+  type: string;
+  /** The columns of `rollup.summary`, and what their values are. */
+  columns: { name: string; aggregate: Aggregate }[];
+  /** Those with the largest value of the metric first. */
+  rows: Record<string, string | null>[];
 }
 
-/** Asks for the summary of a range by agent or inbox. */
-export async function readSummary(
-  sql: Sql,
-  { account, businessHours = false }: Pick<Question, "account" | "businessHours">,
-  type: "agent" | "inbox",
-  { starts, ends, timezone }: Window,
-): Promise<SummaryRow[]> {
-  return sql<SummaryRow[]>`
-    select * from rollup.summary(${account}, ${type}, ${starts}, ${ends}, ${businessHours}, ${timezone})`;
+/** Asks for a summary by a dimension: all its numbers from one state of the data. */
+export function readSummary(sql: Sql, question: Question, type: string): Promise<Summary> {
+  return sql.transaction((snapshot) => readSummaryIn(snapshot, question, type), "snapshot");
 }
 
-const summaryKeys: Record<string, keyof SummaryRow> = {
-  resolutions_count: "resolved_conversations_count",
-  avg_resolution_time: "avg_resolution_time",
-  avg_first_response_time: "avg_first_response_time",
-  reply_time: "avg_reply_time",
-};
-
-/** The rows with the largest value of a metric first; as they came if a summary does not have it. */
-export function sortSummary(rows: readonly SummaryRow[], metric: string): SummaryRow[] {
-  const key = summaryKeys[metric];
-  if (key === undefined) return [...rows];
-  return [...rows].sort((a, b) => Number(b[key] ?? -1) - Number(a[key] ?? -1));
+async function readSummaryIn(sql: Queries, question: Question, type: string): Promise<Summary> {
+  const { account, metric, businessHours = false } = question;
+  const key = metric === undefined ? null : (await readMetric(sql, metric)).summary_key;
+  const window = await readWindow(sql, question);
+  // A row without values, if there is none, tells the columns.
+  const found = await sql<Summary["rows"]>`
+    select s.*
+    from (select) as one
+    left join rollup.summary(
+      ${account}, ${type}, ${window.starts}, ${window.ends}, ${businessHours}, ${window.timezone}) as s on true`;
+  const kinds = await sql<{ name: string; aggregate: Aggregate }[]>`
+    select summary_key as name, aggregate from rollup.report_metrics where summary_key is not null`;
+  const columns = Object.keys(found[0] ?? {})
+    .map((name) => kinds.find((kind) => kind.name === name))
+    .filter((kind) => kind !== undefined);
+  const rows = found.filter(({ dimension_id }) => dimension_id !== null);
+  if (key !== null) rows.sort((a, b) => Number(b[key] ?? -1) - Number(a[key] ?? -1));
+  return { window, type, columns, rows };
 }
 
 /** A summary as a table, with names for ids where there are any. */
 export function summaryTable(
-  type: "agent" | "inbox",
-  rows: readonly SummaryRow[],
+  { type, columns, rows }: Summary,
   names: Record<string, string> = {},
 ): string {
-  const columns = [
-    { title: type },
-    { title: "resolved", right: true },
-    { title: "resolution", right: true },
-    { title: "first response", right: true },
-    { title: "reply", right: true },
-  ];
   return table(
-    columns,
+    [
+      { title: type },
+      ...columns.map(({ name }) => ({ title: metricLabel(name, "count"), right: true })),
+    ],
     rows.map((row) => [
-      names[row.dimension_id] ?? row.dimension_id,
-      whole(row.resolved_conversations_count),
-      valueText("average", row.avg_resolution_time),
-      valueText("average", row.avg_first_response_time),
-      valueText("average", row.avg_reply_time),
+      names[row.dimension_id ?? ""] ?? row.dimension_id ?? "",
+      ...columns.map(({ name, aggregate }) => valueText(aggregate, row[name] ?? null)),
     ]),
   );
 }

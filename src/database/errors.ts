@@ -56,6 +56,8 @@ export function isLockConflict(error: unknown): boolean {
   return ["55P03", "40P01"].includes(errorCode(error) ?? "");
 }
 
+/** Of ours: an unknown name of a metric or a period, and a missing argument. */
+const wrongArgument = new Set(["RU008", "RU009"]);
 const notMigrated = new Set(["3F000", "42P01", "42883", "42703"]);
 
 /** Any error as a `UserError`: the database's own message, detail and hint where it has them. */
@@ -82,7 +84,12 @@ export function toUserError(error: unknown): UserError {
       cause: error,
     });
   }
-  return new UserError(message, { hint, detail: textProperty(error, "detail"), cause: error });
+  return new UserError(message, {
+    hint,
+    detail: textProperty(error, "detail"),
+    exitCode: wrongArgument.has(code) ? 2 : 1,
+    cause: error,
+  });
 }
 
 function textProperty(error: unknown, name: string): string | undefined {

@@ -1,13 +1,6 @@
 /** The demo: a support desk's history from nothing to reports, on a database of its own. */
 
-import {
-  type Report,
-  readReport,
-  readSummary,
-  reportWindow,
-  type SummaryRow,
-  type Window,
-} from "../command_line/report.js";
+import { type Report, readReport, readSummary, type Summary } from "../command_line/report.js";
 import { open, pgPool, type Sql } from "../database/connection.js";
 import { acquireEmbedded } from "../server/server.js";
 import { chance, conversations, demoAccounts, demoAgents, events } from "./history.js";
@@ -104,24 +97,23 @@ export async function liveEvents(sql: Sql, account: number, number: number): Pro
 export async function demoReports(sql: Sql): Promise<{
   resolutions: Report;
   responses: Report;
-  agents: SummaryRow[];
-  window: Window;
+  agents: Summary;
 }> {
   const [first, second] = demoAccounts;
-  const resolutions = await readReport(sql, {
-    account: first.id,
-    metric: "resolutions_count",
-    days: 42,
-  });
-  const responses = await readReport(sql, {
-    account: second.id,
-    metric: "avg_first_response_time",
-    days: 365,
-    groupBy: "month",
-  });
-  const window = await reportWindow(sql, { account: second.id });
-  const agents = await readSummary(sql, { account: second.id }, "agent", window);
-  return { resolutions, responses, agents, window };
+  return {
+    resolutions: await readReport(sql, {
+      account: first.id,
+      metric: "resolutions_count",
+      days: 42,
+    }),
+    responses: await readReport(sql, {
+      account: second.id,
+      metric: "avg_first_response_time",
+      days: 365,
+      groupBy: "month",
+    }),
+    agents: await readSummary(sql, { account: second.id, metric: undefined }, "agent"),
+  };
 }
 
 /** The number of differences between the rollups and a recomputation from the raw events, and of what was compared. */

@@ -31,8 +31,11 @@ export function numbers({
   };
 }
 
-/** Inserts of single events into a table with our trigger (`public`) or without (`peer`). */
-export function inserts(schema: "public" | "peer"): Script[] {
+/** A table of events: with our trigger, without one, with one that does next to nothing. */
+export type Table = "public" | "peer" | "floor";
+
+/** Inserts of single events. */
+export function inserts(schema: Table): Script[] {
   return kinds.map(({ name, weight }) => ({ weight, statements: [insertion(schema, name)] }));
 }
 

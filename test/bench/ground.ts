@@ -28,21 +28,22 @@ const settings = {
 
 export interface Database {
   url: string;
+  name: string;
   /** A single connection. */
   sql: Sql;
   drop(): Promise<void>;
 }
 
 export interface Ground {
-  /** A new database: migrated, with the peers beside. */
-  database(name: string): Promise<Database>;
+  /** A new database: migrated, with the peers beside; or a clone of one that nobody is connected to. */
+  database(name: string, of?: string): Promise<Database>;
   serverVersion: string;
   stop(): Promise<void>;
 }
 
-export async function prepareGround(): Promise<Ground> {
+export async function prepareGround(packageName: string): Promise<Ground> {
   const folder = await mkdtemp(join(tmpdir(), "reporting-rollup-bench-"));
-  const cluster = await prepareCluster(folder, { settings });
+  const cluster = await prepareCluster(folder, { package: packageName, settings });
   const port = await startServer(cluster);
   const stop = async () => {
     await stopServer(cluster);
@@ -55,7 +56,7 @@ export async function prepareGround(): Promise<Ground> {
     const [row] = await server<{ version: string }[]>`
       select current_setting('server_version') as version`;
     return {
-      database: (name) => makeDatabase(cluster, port, server, name),
+      database: (name, of = template) => makeDatabase(cluster, port, server, { name, of }),
       serverVersion: row?.version ?? "",
       stop: async () => {
         await server.end();
@@ -79,12 +80,14 @@ async function makeDatabase(
   cluster: Cluster,
   port: number,
   server: Sql,
-  name: string,
+  { name, of }: { name: string; of: string },
 ): Promise<Database> {
-  await server`create database ${server(name)} template ${server(template)}`;
+  // Not through the log, which would take longest of all.
+  await server`create database ${server(name)} template ${server(of)} strategy file_copy`;
   const url = await clusterUrl(cluster, port, name);
   const sql = connect(url, { max: 1, applicationName: "bench" });
   return {
+    name,
     url,
     sql,
     drop: async () => {
@@ -106,12 +109,11 @@ export interface Events {
   days: number;
 }
 
-/** Writes the events of accounts in the order of time, then switches the accounts on, backfilled and read from rollups. */
-export async function fill(
-  database: Database,
+/** Writes the events of accounts in the order of time. */
+export async function writeEvents(
+  { sql }: Pick<Database, "sql">,
   { accounts = [1], events, days }: Events,
 ): Promise<void> {
-  const { sql } = database;
   await sql`select setseed(0.5)`;
   await sql`
     insert into public.reporting_events (${eventColumns(sql)})
@@ -120,14 +122,21 @@ export async function fill(
     cross join lateral peer.events(a, ${events}, ${days}) as e
     order by e.created_at`;
   await sql`vacuum (analyze) public.reporting_events`;
-  for (const account of accounts) await switchOn(database, account);
 }
 
-/** Gives the table without a trigger the same events. */
-export async function copyToPeer({ sql }: Database): Promise<void> {
-  await sql`
-    insert into peer.reporting_events (${eventColumns(sql)})
-    select ${eventColumns(sql)} from public.reporting_events order by id`;
+/** The same, and switches the accounts on, backfilled and read from rollups. */
+export async function fill(database: Database, events: Events): Promise<void> {
+  await writeEvents(database, events);
+  for (const account of events.accounts ?? [1]) await switchOn(database, account);
+}
+
+/** Gives the tables without our trigger the same events. */
+export async function copyToPeers({ sql }: Database): Promise<void> {
+  for (const schema of ["peer", "floor"]) {
+    await sql`
+      insert into ${sql(schema)}.reporting_events (${eventColumns(sql)})
+      select ${eventColumns(sql)} from public.reporting_events order by id`;
+  }
 }
 
 export function eventColumns(sql: Sql) {

@@ -5,6 +5,20 @@ create schema peer;
 
 create table peer.reporting_events (like public.reporting_events including all);
 
+-- The least that a trigger can cost: one empty statement.
+create schema floor;
+create table floor.reporting_events (like public.reporting_events including all);
+create function floor.look_at_events()
+returns trigger
+language plpgsql as $$
+begin
+  perform from events;
+  return null;
+end
+$$;
+create trigger look_at_events after insert on floor.reporting_events
+  referencing new table as events for each statement execute function floor.look_at_events();
+
 create table peer.reporting_events_rollups (
   id bigint generated always as identity primary key,
   account_id int not null,

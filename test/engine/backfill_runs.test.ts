@@ -2,7 +2,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Sql } from "../support/client.js";
-import { createDatabase, database } from "../support/database.js";
+import { connect, createDatabase, database } from "../support/database.js";
 import {
   accountIn,
   assertExact,
@@ -210,7 +210,7 @@ test("a cancelled run does no more, and keeps what it has done", async () => {
 
 test("a chunk that fails is tried five times, longer and longer apart, then marked, and its days stay uncovered", async () => {
   const account = await accountIn("UTC", { covered: false });
-  await insert(sql, account, {});
+  await untracked((behind) => insert(behind, account, {}));
   const { id } = await last(account);
   await step(id);
   await refuse(account, "P0001");
@@ -261,7 +261,7 @@ test("other chunks go on before one that failed has its next turn", async () => 
 for (const code of ["55000", "42501", "0A000"]) {
   test(`what fails with ${code} would fail again: it is tried once`, async () => {
     const account = await accountIn("UTC", { covered: false });
-    await insert(sql, account, {});
+    await untracked((behind) => insert(behind, account, {}));
     const { id } = await last(account);
     await step(id);
     await refuse(account, code);
@@ -305,7 +305,7 @@ test("a lock that somebody has is waited for, without counting", async () => {
       await other`select rollup.lock_account(${account})`;
       const waiting = await step(id);
       assert.equal([waiting.outcome, waiting.state, waiting.wait_seconds], ["waiting", state, 2]);
-      assert.match((await last(account)).error ?? "", `account ${account} is busy`);
+      assert.match((await last(account)).error ?? "", `account ${account} is locked`);
     });
     await step(id);
     assert.is((await last(account)).error, null);
@@ -328,14 +328,21 @@ test("a job that is not the run's any more ends", async () => {
   assert.is((await go(successor?.id)).outcome, "begun");
 });
 
-test("the barrier of a new zone is recorded by the first step", async () => {
+test("the first step of a new zone notes which transactions it waits for", async () => {
   const account = newAccount();
   await sql`select rollup.set_reporting_timezone(${account}, 'UTC')`;
   const { id } = await last(account);
-  await step(id);
-  const [row] = await sql`
-    select barrier is not null as recorded, barrier_passed from rollup.account_coverage where account_id = ${account}`;
-  assert.equal({ ...row }, { recorded: true, barrier_passed: true });
+  const old = connect();
+  await old.unsafe("begin; select pg_current_xact_id()");
+  const { outcome, error } = await step(id);
+  assert.equal([outcome, (await last(account)).state], ["waiting", "pending"]);
+  assert.match(error ?? "", "older than the account's time zone");
+  await sql.begin(async (younger) => {
+    await younger`select pg_current_xact_id()`;
+    await old.unsafe("commit");
+    assert.is((await step(id)).outcome, "begun");
+  });
+  await old.end();
 });
 
 test("errors", async () => {

@@ -337,7 +337,7 @@ async function administer(run: Run, random: Random): Promise<void> {
       [20, () => backfill(run, sql, random, account)],
       [3, () => sql`select rollup.repair(${account})`],
       [10, () => sql`select rollup.fold()`],
-      [5, () => sql`select rollup.fold_account(${account}, ${1 + random.int(20)})`],
+      [5, () => sql`select rollup.fold_account(${account})`],
       [2, () => abandon(sql, account)],
     ];
     await random.pick(

@@ -95,15 +95,15 @@ async function liveEventsStep({ out }: Context, sql: Sql): Promise<number> {
 
 async function reports({ out }: Context, sql: Sql): Promise<void> {
   step({ out }, "4. Reports");
-  const { resolutions, responses, agents, window } = await demoReports(sql);
+  const { resolutions, responses, agents } = await demoReports(sql);
   out.line(reportChart(resolutions, "Account 1: resolutions a day"));
   out.line(`  ${reportTotal(resolutions)}`);
   out.line();
   out.line(reportChart(responses, "Account 2: average first response time by month"));
   out.line(`  ${reportTotal(responses)}`);
   out.line();
-  out.line(pc.bold(`Account 2, the last ${counted(window.days, "day")} by agent`));
-  out.line(summaryTable("agent", agents, demoAgents));
+  out.line(pc.bold(`Account 2, the last ${counted(agents.window.days, "day")} by agent`));
+  out.line(summaryTable(agents, demoAgents));
 }
 
 async function proof({ out }: Context, sql: Sql): Promise<string> {

@@ -6,10 +6,7 @@ import { accountArgument, dateArgument, idArgument } from "../arguments.js";
 import { action, type Context } from "../command.js";
 import type { Output } from "../output.js";
 import {
-  type Grouping,
-  groupings,
   metricLabel,
-  metrics,
   type Question,
   type Report,
   readReport,
@@ -17,9 +14,6 @@ import {
   reportChart,
   reportTable,
   reportTotal,
-  reportWindow,
-  type SummaryRow,
-  sortSummary,
   sourceText,
   summaryTable,
 } from "../report.js";
@@ -28,7 +22,7 @@ interface Options {
   metric?: string;
   since?: string;
   until?: string;
-  groupBy?: Grouping;
+  groupBy?: string;
   /** True without an id: all of them. */
   agent?: string | true;
   inbox?: string | true;
@@ -42,14 +36,14 @@ export function registerReport(program: Command): void {
     .command("report")
     .description("show a metric as a chart, or all agents or inboxes as a table")
     .argument("<account>", "the account's id", accountArgument)
-    .addOption(new Option("--metric <name>", "what to show").choices(metrics))
+    .option("--metric <name>", "what to show, such as resolutions_count")
     .option(
       "--since <date>",
       "first day, in account time (default: the last 30 days)",
       dateArgument,
     )
     .option("--until <date>", "the day after the last (default: tomorrow)", dateArgument)
-    .addOption(new Option("--group-by <period>", "one value a …").choices(groupings))
+    .option("--group-by <period>", "one value a day, week … (default: as fits the range)")
     .addOption(
       new Option("--agent [id]", "of one agent; without id, a table of all")
         .conflicts("inbox")
@@ -67,19 +61,13 @@ async function report(context: Context, account: number, options: Options): Prom
   const { out } = context;
   const type = options.agent === undefined ? "inbox" : "agent";
   const id = options.agent ?? options.inbox;
-  if (id !== true && options.metric === undefined) {
-    throw new UserError("A report needs a metric.", {
-      exitCode: 2,
-      hint: `Pass --metric with one of ${metrics.join(", ")}; or --agent or --inbox for a table of all.`,
-    });
-  }
   requireOrder(options);
   if (options.csv && out.json)
     throw new UserError("--csv and --json exclude each other.", { exitCode: 2 });
   const { sql } = await context.database();
   const question: Question = {
     account,
-    metric: options.metric ?? "",
+    metric: options.metric,
     since: options.since,
     until: options.until,
     groupBy: options.groupBy,
@@ -105,13 +93,13 @@ function requireOrder({ since, until }: Options): void {
 async function showMetric(out: Output, sql: Sql, question: Question, { csv }: Options) {
   const report = await readReport(sql, question);
   if (csv) {
-    writeCsv(["period_start", "value", "count"], report.periods);
+    writeCsv(["period", "period_start", "value", "count"], report.periods);
     return;
   }
   out.document(reportDocument(question, report));
   if (out.json) return;
   const { window, groupBy } = report;
-  const title = `${whose(question)}: ${metricLabel(question.metric)} by ${groupBy}`;
+  const title = `${whose(question)}: ${metricLabel(question.metric ?? "", report.aggregate)} by ${groupBy}`;
   out.line(
     process.stdout.isTTY ? reportChart(report, title) : `${pc.bold(title)}\n${reportTable(report)}`,
   );
@@ -144,7 +132,7 @@ function reportDocument(
     since: window.since,
     until: window.until,
     group_by: groupBy,
-    timeseries: periods.map(({ period_start, value, count }) => ({ period_start, value, count })),
+    timeseries: periods,
     aggregate: total,
     previous: { since: window.previous_since, until: window.since, ...previous },
     read_plan: report.plan,
@@ -153,25 +141,17 @@ function reportDocument(
 
 // --- All agents or inboxes ------------------------------------------------------------------------------
 
-const summaryColumns = [
-  "dimension_id",
-  "resolved_conversations_count",
-  "avg_resolution_time",
-  "avg_first_response_time",
-  "avg_reply_time",
-] as const satisfies (keyof SummaryRow)[];
-
 async function showSummary(
   out: Output,
   sql: Sql,
   question: Question,
-  type: "agent" | "inbox",
+  type: string,
   { csv }: Options,
 ): Promise<void> {
-  const window = await reportWindow(sql, question);
-  const rows = sortSummary(await readSummary(sql, question, type, window), question.metric);
+  const summary = await readSummary(sql, question, type);
+  const { window, columns, rows } = summary;
   if (csv) {
-    writeCsv(summaryColumns, rows);
+    writeCsv(["dimension_id", ...columns.map(({ name }) => name)], rows);
     return;
   }
   out.document({
@@ -186,7 +166,7 @@ async function showSummary(
   out.line(
     pc.bold(`Account ${question.account}, ${window.since} until ${window.until}, by ${type}`),
   );
-  out.line(rows.length === 0 ? "  no events" : summaryTable(type, rows));
+  out.line(rows.length === 0 ? "  no events" : summaryTable(summary));
 }
 
 function writeCsv<Row extends object>(

@@ -1,8 +1,6 @@
 import { isLostConnection, toUserError } from "../../database/errors.js";
 import type { WorkerContext } from "./task.js";
 
-const limit = 50_000;
-
 /** Applies the pending deltas of every account, each in transactions of its own. An account that fails is left as it is. */
 export async function fold(context: WorkerContext, signal: AbortSignal): Promise<void> {
   const accounts = await context.sql<{ account_id: number }[]>`
@@ -21,11 +19,12 @@ export async function fold(context: WorkerContext, signal: AbortSignal): Promise
 }
 
 async function foldAccount({ sql, log, done }: WorkerContext, account: number, stop: AbortSignal) {
-  for (let folded = limit; folded >= limit && !stop.aborted; ) {
-    const [row] = await sql<{ folded: string }[]>`
-      select rollup.fold_account(${account}, ${limit}) as folded`;
-    folded = Number(row?.folded);
+  for (let more = true; more && !stop.aborted; ) {
+    const [row] = await sql<{ folded: string; size: number }[]>`
+      select rollup.fold_account(${account}) as folded, rollup.fold_size() as size`;
+    const folded = Number(row?.folded);
     done.folded += folded;
     if (folded > 0) log("debug", "folded", { account_id: account, deltas: folded });
+    more = folded === row?.size;
   }
 }
