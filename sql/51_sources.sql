@@ -4,13 +4,13 @@
 create or replace function rollup.rollup_rows(p_read rollup.read, p_metric text)
 returns table (date date, dimension_id bigint, count bigint, sum_value numeric, count_value bigint)
 language sql stable parallel safe as $$
-  select
-    r.date, r.dimension_id, r.count,
-    case when (p_read).business_hours then r.sum_value_business_hours else r.sum_value end,
-    case when (p_read).business_hours then r.count_value_business_hours else r.count_value end
+  select r.*
   from unnest((p_read).rollup_days) as days
   cross join lateral (
-    select t.*
+    select
+      t.date, t.dimension_id, t.count,
+      case when (p_read).business_hours then t.sum_value_business_hours else t.sum_value end,
+      case when (p_read).business_hours then t.count_value_business_hours else t.count_value end
     from rollup.reporting_events_rollups as t
     where t.account_id = (p_read).account_id
       and t.dimension_type = (p_read).dimension_type
@@ -98,6 +98,9 @@ create or replace function rollup.read_totals(p_read rollup.read, p_event_name t
 returns table (period timestamp, dimension_id bigint, count bigint, sum_value numeric, count_value bigint)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
+declare
+  -- Asked for every row.
+  v_range boolean := p_read.group_by = 'range';
 begin
   return query
     with stored as (
@@ -106,7 +109,9 @@ begin
       from rollup.rollup_rows(p_read, p_metric) as r
       where p_read.group_by = 'day'
       union all
-      select rollup.period(r.date, p_read.group_by)::timestamp, r.dimension_id, sum(r.count)::bigint, sum(r.sum_value), sum(r.count_value)::bigint
+      select
+        case when v_range then timestamp '-infinity' else rollup.period(r.date, p_read.group_by)::timestamp end, r.dimension_id,
+        sum(r.count)::bigint, sum(r.sum_value), sum(r.count_value)::bigint
       from rollup.rollup_rows(p_read, p_metric) as r
       where p_read.group_by <> 'day'
       group by 1, 2

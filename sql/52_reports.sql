@@ -113,13 +113,18 @@ begin
     v_read.last_dimension_id := 9223372036854775807;
   end if;
   return query
-    with figure as (
-      select t.dimension_id, r.summary_key, rollup.value(r.aggregate, t.count, t.sum_value, t.count_value) as value
+    with total as materialized (
+      select m.event_name, t.*
       from rollup.event_metric_list() as m
-      -- A duration counts the same events as the count of the same event, so it will do for both.
       cross join lateral rollup.read_totals(v_read, m.event_name, m.metric) as t
-      join rollup.report_metric_list() as r on r.event_name = m.event_name and r.summary_key is not null
+      -- A duration counts the same events as the count of the same event, so it will do for both.
       where m.payload = 'duration'
+    ),
+    figure as (
+      select t.dimension_id, r.summary_key, rollup.value(r.aggregate, t.count, t.sum_value, t.count_value) as value
+      from total as t
+      join rollup.report_metric_list() as r on r.event_name = t.event_name
+      where r.summary_key is not null
     )
     select
       f.dimension_id,
