@@ -37,4 +37,4 @@ language sql immutable as $$
     case when p_value is null then 0 else p_sign end, case when p_value_in_business_hours is null then 0 else p_sign end
   )::rollup.deltas
 $$;
-comment on function rollup.event_delta is 'The delta of one event that was inserted (p_sign 1) or deleted (-1); values in microseconds, NULL if there is none.';
+comment on function rollup.event_delta(int, bigint, date, text, bigint, bigint, bigint, bigint, bigint, int) is 'The delta of one event that was inserted (p_sign 1) or deleted (-1); values in microseconds, NULL if there is none.';

@@ -121,7 +121,7 @@ begin
   return found or v_distinct is not null;
 end
 $$;
-comment on function rollup.apply_event is
+comment on function rollup.apply_event(int, bigint, oid, date, text, bigint, bigint, bigint, bigint, bigint) is
   'Applies one new event under the account''s lock, at a third of the cost of rollup.apply: nothing to group, and one look at the last dates '
   'of its conversation. Returns false, having done nothing, if the rollups are not of this generation and table, or if the whole sequence of '
   'dates of the conversation matters. Leaves no empty rows to remove: a count below 0 has deltas pending, and what applies those removes '

@@ -163,7 +163,7 @@ begin
   return v_read;
 end
 $$;
-comment on function rollup.prepare_read is
+comment on function rollup.prepare_read(text, int, timestamptz, timestamptz, text, text, text, bigint, boolean) is
   'Checks the arguments of a read; where its numbers come from is still open. Errors: RU001, RU003, RU007, RU008, RU009, RU011.';
 
 create or replace function rollup.require_dimension_id(p_function text, p_read rollup.read)

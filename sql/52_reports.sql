@@ -42,7 +42,7 @@ begin
     order by p.period;
 end
 $$;
-comment on function rollup.timeseries is
+comment on function rollup.timeseries(int, text, timestamptz, timestamptz, text, text, bigint, boolean, text) is
   'A report metric over [p_since, p_until) by local period: hour, day, week (from Sunday), month, quarter or year; a row for every '
   'period touched, at most 100,000; one without events is 0. period_start: its local beginning. value: the count, or the average in '
   'seconds of the events that have the value, unrounded, NULL where events have none; count: the events (distinct conversations for '
@@ -80,7 +80,7 @@ begin
     left join rollup.period_totals(v_read, v_metric.event_name, v_metric.metric, v_distinct) as t on true;
 end
 $$;
-comment on function rollup.aggregate is
+comment on function rollup.aggregate(int, text, timestamptz, timestamptz, text, bigint, boolean, text) is
   'A report metric over [p_since, p_until) as one number: the count (0 without events), or the average in seconds (NULL where no event '
   'has the value). Distinct conversations are counted once for the whole range. Arguments and errors as in rollup.timeseries. '
   'Example: select * from rollup.aggregate(1, ''bot_handoffs_count'', ''2026-01-01'', ''2026-02-01'');';
@@ -137,7 +137,7 @@ begin
     order by 1;
 end
 $$;
-comment on function rollup.summary is
+comment on function rollup.summary(int, text, timestamptz, timestamptz, boolean, text) is
   'A row per agent, inbox or account that has any of these events in [p_since, p_until), ordered by its id. Times are averages in '
   'seconds of the events that have the value, NULL where none has. Arguments and errors as in rollup.timeseries. '
   'Example: select * from rollup.summary(1, ''agent'', ''2026-01-01'', ''2026-02-01'');';

@@ -284,10 +284,12 @@ async function runMigrations(session: Session): Promise<void> {
     return lock?.taken ? undefined : "graphile-migrate, which holds its lock on this database";
   });
   try {
-    const last = await getLastMigration(client, settings);
-    for (const migration of await getMigrationsAfter(settings, last)) {
-      await runCommittedMigration(client, settings, { database }, migration, "");
-    }
+    await withoutQueueing(session, async () => {
+      const last = await getLastMigration(client, settings);
+      for (const migration of await getMigrationsAfter(settings, last)) {
+        await runCommittedMigration(client, settings, { database }, migration, "");
+      }
+    });
     if (!current) return;
     const body = await readFile(`${root}/migrations/current.sql`, "utf8");
     const ran = await sql`select from graphile_migrate.current where content = ${body}`;
@@ -327,31 +329,60 @@ async function patiently(
 // --- sql/ -----------------------------------------------------------------------------------------------
 
 /**
- * Applies all files in one transaction. A trigger needs a lock on the host's table, and the host's writers would
- * queue behind our wait for it: so we wait a moment only, and rather try again.
+ * Does something that needs locks on tables which the host's writers use, and who come after us would queue behind our wait for
+ * them: so it waits a moment only, and is rather tried again.
  */
-async function applySources(session: Session, sources: Source[]): Promise<void> {
+async function withoutQueueing(session: Session, work: () => Promise<void>): Promise<void> {
   const { client, sql } = session;
   await patiently(session, async () => {
     try {
-      await client.query(
-        "begin; set local lock_timeout = '200ms'; set local client_min_messages = warning",
-      );
-      for (const source of sources) await applySource(client, source);
-      await client.query("commit");
+      await client.query("set lock_timeout = '200ms'");
+      await work();
       return undefined;
     } catch (error) {
       await client.query("rollback").catch(() => {});
       if (!isLockConflict(error)) throw error;
       return whoIsInTheWay(sql);
+    } finally {
+      await client.query("set lock_timeout = 0").catch(() => {});
     }
   });
 }
 
-async function applySource(client: pg.ClientBase, { name, text }: Source): Promise<void> {
+/** Applies all files in one transaction, and drops the functions that none of them defines any more. */
+async function applySources(session: Session, sources: Source[]): Promise<void> {
+  const { client } = session;
+  await withoutQueueing(session, async () => {
+    await client.query("begin; set local client_min_messages = warning");
+    const { rows: before } = await client.query(
+      "select oid, ctid from pg_proc where pronamespace = 'rollup'::regnamespace",
+    );
+    for (const source of sources) await applySource(client, source);
+    // A function that is replaced gets another ctid.
+    const { rows: leftover } = await client.query(
+      `select p.oid::regprocedure::text as name
+       from jsonb_to_recordset($1) as b (oid oid, ctid tid)
+       join pg_proc as p on p.oid = b.oid and p.ctid = b.ctid`,
+      [JSON.stringify(before)],
+    );
+    for (const { name } of leftover) await client.query(`drop function if exists ${name} cascade`);
+    await client.query("commit");
+  });
+}
+
+async function applySource(client: pg.ClientBase, source: Source): Promise<void> {
+  const { name, text } = source;
   try {
+    await client.query("savepoint source");
     await client.query(text);
+    await client.query("release savepoint source");
   } catch (error) {
+    // Another return type: PostgreSQL says what to drop first. What depends on it stands in this file or in a later one.
+    const changed = /Use (DROP FUNCTION .*) first/.exec((error as pg.DatabaseError).hint ?? "");
+    if (errorCode(error) === "42P13" && changed !== null) {
+      await client.query(`rollback to savepoint source; ${changed[1]} cascade`);
+      return applySource(client, source);
+    }
     if (isLockConflict(error) || errorCode(error) === undefined) throw error;
     const { message, position, hint, detail } = error as pg.DatabaseError;
     const line = position ? `:${text.slice(0, Number(position)).split("\n").length}` : "";
