@@ -54,7 +54,11 @@ language sql volatile as $$
       bool_or(m.date is null or not isfinite(m.date)) as whole,
       -- Days less than a week apart are rebuilt together; the others have their turn when those are done.
       range_agg(daterange(m.date, m.date + 7)) filter (where isfinite(m.date)) as weeks
-    from rollup.dirty_marks as m
+    from (
+      select d.account_id, d.date from rollup.dirty_marks as d
+      union all
+      select c.account_id, null from rollup.account_coverage as c where c.host_relation is distinct from rollup.host_relation()
+    ) as m
     join rollup.account_settings as s on s.account_id = m.account_id and s.reporting_timezone is not null
     where not exists (
       select
@@ -85,7 +89,8 @@ language sql volatile as $$
   left join lateral (select w as days from unnest(d.weeks) as w order by w limit 1) as first on true
 $$;
 comment on function rollup.enqueue_repairs() is
-  'Queues a backfill for accounts with dirty marks: of the days marked, or of the whole account. None while one of the account is under '
+  'Queues a backfill for accounts with dirty marks: of the days marked, or of the whole account; and of accounts whose rollups belong to '
+  'another table of the host, or to a version before this was known. None while one of the account is under '
   'way or while its settings are being changed, nor within an hour after one of the same days failed or was cancelled. Returns the runs.';
 
 create or replace function rollup.worker_health()
