@@ -64,7 +64,10 @@ test("thirty days of a year that is all pending", async () => {
       on,
       "select * from rollup.timeseries(1, 'avg_first_response_time', '2025-06-01', '2025-07-01')",
     );
-    assert.ok(touched < 1.5 * (deltas?.wanted ?? 0), `${touched} pages for ${deltas?.wanted} deltas`);
+    assert.ok(
+      touched < 1.5 * (deltas?.wanted ?? 0),
+      `${touched} pages for ${deltas?.wanted} deltas`,
+    );
 
     const [view] = await one.sql<{ wrong: string }[]>`
       select count(*) as wrong
