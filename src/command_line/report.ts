@@ -36,7 +36,8 @@ export interface Period {
   period: string;
   /** The same as an instant. */
   period_start: string;
-  value: string;
+  /** NULL: an average of events none of which has the value. */
+  value: string | null;
   count: string;
 }
 
@@ -154,7 +155,10 @@ export function reportChart(report: Report, title: string, width?: number): stri
     periods.map(({ period, value, count }) => ({
       label: periodLabel(period, groupBy),
       // An average of nothing is nothing.
-      value: aggregate === "average" && count === "0" ? undefined : Number(value) / unit.seconds,
+      value:
+        value === null || (aggregate === "average" && count === "0")
+          ? undefined
+          : Number(value) / unit.seconds,
     })),
     {
       title: `${title}${unit.name === "" ? "" : ` (${unit.name})`}`,

@@ -234,6 +234,64 @@ test("from year 1 to year 9999, events at both ends and at infinity", async () =
   }
 });
 
+test("averages are over the events that have the value; counts are of all", async () => {
+  const account = await readerAccount("UTC");
+  const rows = (value: number | string | null, business: number | null, created_at: string) => ({
+    value,
+    value_in_business_hours: business,
+    created_at,
+    user_id: 7,
+  });
+  await insertEvents(
+    sql,
+    account,
+    rows(100, null, "2026-02-01 12:00"),
+    rows(null, 7, "2026-02-01 13:00"),
+    rows("NaN", 8, "2026-02-01 14:00"),
+    rows(null, null, "2026-02-02 12:00"),
+    rows("Infinity", null, "2026-02-02 13:00"),
+    rows(0, 0, "2026-02-04 12:00"),
+  );
+  const read = async (business: boolean) => {
+    const days = await sql<{ value: string | null; count: string }[]>`
+      select value, count from rollup.timeseries(
+        ${account}, 'avg_resolution_time', '2026-02-01', '2026-02-05', p_business_hours => ${business})`;
+    const [total] = await sql`
+      select value, count from rollup.aggregate(
+        ${account}, 'avg_resolution_time', '2026-02-01', '2026-02-03', p_business_hours => ${business})`;
+    const [agent] = await sql`
+      select resolved_conversations_count as count, avg_resolution_time as value
+      from rollup.summary(${account}, 'agent', '2026-02-02', '2026-02-03', ${business})`;
+    return [
+      ...days.map(({ value, count }) => `${value} ${count}`),
+      `${total?.value} ${total?.count}`,
+      `${agent?.value} ${agent?.count}`,
+    ];
+  };
+  for (const flag of [true, false]) {
+    await sql`select rollup.set_reporting_events_rollup(${account}, ${flag})`;
+    assert.equal(await read(false), ["100 3", "null 2", "0 0", "0 1", "100 5", "null 2"]);
+    assert.equal(await read(true), ["7.5 3", "null 2", "0 0", "0 1", "7.5 5", "null 2"]);
+  }
+});
+
+test("an average as a double is the quotient of doubles, where the sum is one", async () => {
+  const account = await readerAccount("UTC");
+  await sql`
+    insert into public.reporting_events (name, value, account_id, created_at)
+    select 'reply_time', i * i * 0.375, ${account}, timestamp '2026-02-01' + (i % 28) * interval '1 day'
+    from generate_series(1, 500) as i`;
+  const [row] = await sql`
+    select count(*)::int as wrong
+    from rollup.timeseries(${account}, 'reply_time', '2026-02-01', '2026-03-01') as t
+    join (
+      select created_at, sum(value::numeric)::float8 / count(value)::float8 as value
+      from public.reporting_events where account_id = ${account} group by 1
+    ) as e on e.created_at = t.period_start at time zone 'UTC'
+    where e.value <> t.value::float8`;
+  assert.equal(row, { wrong: 0 });
+});
+
 test("at most 100,000 periods, refused before any work", async () => {
   const account = await readerAccount("America/New_York");
   for (const [groupBy, since, until, periods] of [

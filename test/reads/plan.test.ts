@@ -3,7 +3,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Sql } from "../support/client.js";
 import { connect, createDatabase, database } from "../support/database.js";
-import { insertEvents, question, readerAccount, wrongAnswers } from "./support.js";
+import { insertEvents, pages, question, readerAccount, wrongAnswers } from "./support.js";
 
 const sql = database();
 
@@ -12,21 +12,6 @@ async function plan(account: number, call: string): Promise<string[]> {
     select concat_ws(' ', to_char(starts_at, 'MM-DD HH24:MI'), to_char(ends_at, 'MM-DD HH24:MI'), source, reason) as line
     from rollup.read_plan(${account}, ${call})`);
   return rows.map(({ line }) => line);
-}
-
-/** The pages that a statement touches when everything is in memory and planned. */
-async function pages(on: Sql, statement: string): Promise<number> {
-  await on.unsafe(statement);
-  const rows = await on.unsafe<{ "QUERY PLAN": string }[]>(
-    `explain (analyze, buffers, timing off) ${statement}`,
-  );
-  const text = rows
-    .map((row) => row["QUERY PLAN"])
-    .join("\n")
-    .replace(/Planning:[\s\S]*/, "");
-  const [, hit = "0"] = /Buffers: shared hit=(\d+)/.exec(text) ?? [];
-  const [, read = "0"] = /Buffers: shared[^\n]* read=(\d+)/.exec(text) ?? [];
-  return Number(hit) + Number(read);
 }
 
 test("whole clean days from rollups, parts of days raw", async () => {
@@ -43,6 +28,59 @@ test("whole clean days from rollups, parts of days raw", async () => {
     "02-02 06:00 02-02 06:00 raw part of a day",
   ]);
   assert.equal(await plan(account, "'2026-02-02 06:00Z', '2026-02-02 06:00Z'"), []);
+});
+
+test("a last day that ends a second early: the whole day from rollups, less what comes after", async () => {
+  const account = await readerAccount("America/New_York");
+  await insertEvents(
+    sql,
+    account,
+    { created_at: "2026-02-02 06:00" },
+    { created_at: "2026-02-05 04:59:58" },
+    { created_at: "2026-02-05 04:59:59", value: null },
+    { created_at: "2026-02-05 04:59:59.5" },
+    { created_at: "2026-02-05 05:00" },
+  );
+  const since = "2026-02-02 05:00Z";
+  const until = "2026-02-05 04:59:59Z";
+  assert.equal(await plan(account, `'${since}', '${until}'`), [
+    "02-02 05:00 02-04 05:00 rollup clean",
+    "02-04 05:00 02-05 04:59 rollup clean, less the raw events after the end",
+  ]);
+  // Distinct counts cannot be taken off; before noon, more would be taken off than added.
+  const part = [
+    "02-02 05:00 02-04 05:00 rollup clean",
+    "02-04 05:00 02-05 04:59 raw part of a day",
+  ];
+  assert.equal(await plan(account, `'${since}', '${until}', 'bot_handoffs_count'`), part);
+  assert.equal(await plan(account, `'${since}', '2026-02-04 16:59Z'`), [
+    "02-02 05:00 02-04 05:00 rollup clean",
+    "02-04 05:00 02-04 16:59 raw part of a day",
+  ]);
+  for (const metric of ["resolutions_count", "avg_resolution_time", "bot_handoffs_count"]) {
+    for (const groupBy of ["day", "week", "month"]) {
+      const asked = {
+        ...question,
+        account,
+        since,
+        until,
+        metric,
+        groupBy,
+        zone: "America/New_York",
+      };
+      assert.equal(await wrongAnswers(sql, "timeseries", asked), []);
+      assert.equal(await wrongAnswers(sql, "summary", asked), []);
+      // A day of which all is taken off is empty.
+      assert.equal(
+        await wrongAnswers(sql, "timeseries", {
+          ...asked,
+          since: "2026-02-03 05:00Z",
+          until: "2026-02-05 04:59:57Z",
+        }),
+        [],
+      );
+    }
+  }
 });
 
 test("uncovered and dirty days raw", async () => {

@@ -345,3 +345,18 @@ export async function insertEvents(
   }));
   await sql`insert into public.reporting_events ${sql(rows)}`;
 }
+
+/** The pages that a statement touches when everything is in memory and planned. */
+export async function pages(on: Sql, statement: string): Promise<number> {
+  await on.unsafe(statement);
+  const rows = await on.unsafe<{ "QUERY PLAN": string }[]>(
+    `explain (analyze, buffers, timing off) ${statement}`,
+  );
+  const text = rows
+    .map((row) => row["QUERY PLAN"])
+    .join("\n")
+    .replace(/Planning:[\s\S]*/, "");
+  const [, hit = "0"] = /Buffers: shared hit=(\d+)/.exec(text) ?? [];
+  const [, read = "0"] = /Buffers: shared[^\n]* read=(\d+)/.exec(text) ?? [];
+  return Number(hit) + Number(read);
+}
