@@ -126,6 +126,11 @@ begin
     delete from rollup.ledger as l where l.account_id = p_account_id;
     delete from rollup.previous_dates as p where p.account_id = p_account_id;
     delete from rollup.deltas as d where d.account_id = p_account_id and d.generation < v_settings.generation;
+    -- A new zone has its backfill; another table, or an upgrade, is for the worker to see.
+    insert into rollup.dirty_marks (account_id, date, marked_at, reason)
+    select c.account_id, null, now(), 'the rollups were of another table'
+    from rollup.account_coverage as c
+    where c.account_id = p_account_id and c.host_relation is distinct from rollup.host_relation();
     update rollup.account_coverage as c
     set generation = v_settings.generation, host_relation = rollup.host_relation(), covered = '{}', awaited = null
     where c.account_id = p_account_id;
