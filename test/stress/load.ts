@@ -50,6 +50,10 @@ const most = 20;
 /** Sets zones for the accounts 1, 2, …, so that there is something to keep from the beginning. */
 export async function prepareAccounts(url: string, accounts = 4): Promise<void> {
   const sql = connect(url, { max: 1 });
+  // Folds in pieces.
+  await sql.unsafe(
+    "create or replace function rollup.fold_size() returns int language sql immutable parallel safe return 11",
+  );
   for (let account = 1; account <= accounts; account++) {
     await sql`select rollup.set_reporting_timezone(${account}, ${zones[account % zones.length] as string})`;
     await sql`select rollup.backfill(${account})`;

@@ -229,11 +229,17 @@ backfillRuns(
     await start(url);
     await lastRun(sql);
     const rows = () => sql`
-    select * from rollup.reporting_events_rollups where date = '2026-01-10' order by dimension_type, dimension_id, metric`;
+    select date, dimension_type, dimension_id, metric, count, sum_value from rollup.reporting_events_rollups
+    where date = '2026-01-10' order by dimension_type, dimension_id, metric`;
+    await failingDays(sql, "2026-01-10", "2026-01-10");
+    // A day that the trigger could not keep; with a run of it already, so that no repair is queued.
+    await sql.unsafe(`
+      update rollup.reporting_events_rollups set sum_value = sum_value + 1
+      where date = '2026-01-10' and metric = 'resolution_time';
+      insert into rollup.dirty_marks (account_id, date, marked_at, reason) values (1, '2026-01-10', now(), 'test');
+      select rollup.enqueue_backfill(1)`);
     const before = [...(await rows())];
     assert.ok(before.length > 5);
-    await failingDays(sql, "2026-01-10", "2026-01-10");
-    await enqueueBackfill(sql, 1);
     await eventually("the run has ended", async () => {
       await hurry(sql);
       return !["pending", "running"].includes((await runs(sql)).at(-1)?.state ?? "");
@@ -250,10 +256,11 @@ backfillRuns(
     assert.equal([...(await rows())], before);
     assert.is(await covered(sql), "{(,)}");
     await assertSettled(sql);
-    await sql`drop trigger refuse on rollup.reporting_events_rollups`;
+    await sql`drop trigger refuse on rollup.backfill_chunks`;
     await enqueueBackfill(sql, 1);
     const mended = await lastRun(sql);
     assert.equal([mended.state, mended.error], ["done", null]);
+    assert.not.equal([...(await rows())], before);
     await assertSettled(sql);
   },
 );

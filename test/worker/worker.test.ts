@@ -196,7 +196,7 @@ worker(
     where b.state = 'failed'`;
     assert.equal({ ...chunk }, { fits: true, attempts: 5, uncovered: true });
     assert.equal(await differences(sql, 1), []);
-    await sql`drop trigger refuse on rollup.reporting_events_rollups`;
+    await sql`drop trigger refuse on rollup.backfill_chunks`;
     await enqueueBackfill(sql, 1);
     assert.is((await lastRun(sql)).state, "done");
     const [status] =

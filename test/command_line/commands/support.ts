@@ -65,12 +65,12 @@ export async function heldRebuilds(sql: Sql, from: string): Promise<{ release():
   };
 }
 
-/** Makes every rebuild of these days fail. */
+/** Makes every chunk of these days fail, after it has been rebuilt. */
 export async function failingDays(sql: Sql, from: string, to: string): Promise<void> {
   await sql.unsafe(`
     create function public.refuse() returns trigger language plpgsql as $$ begin raise exception 'this day cannot be'; end $$;
-    create trigger refuse before insert on rollup.reporting_events_rollups
-      for each row when (new.date between '${from}' and '${to}') execute function public.refuse()`);
+    create trigger refuse before update on rollup.backfill_chunks
+      for each row when (new.state = 'done' and new.from_date <= '${to}' and new.to_date >= '${from}') execute function public.refuse()`);
 }
 
 /** A run, as `rollup.backfill_runs` has it. */
