@@ -356,7 +356,8 @@ export async function requireSession(url: string, what: string): Promise<void> {
       },
     );
   } finally {
-    await pool.close(1);
+    // Neither is given back, nor worth waiting for.
+    await pool.close(0);
   }
 }
 
