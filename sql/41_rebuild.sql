@@ -21,6 +21,24 @@ $$;
 comment on function rollup.pending_totals(int, date, date) is
   'What the pending deltas of the days p_from to p_to add to the daily totals, distinct counts apart.';
 
+create or replace function rollup.stored_totals(p_account_id int, p_from date, p_to date, p_distinct boolean)
+returns setof rollup.reporting_events_rollups
+language sql stable as $$
+  select r.*
+  from unnest(rollup.dimension_types()) as t (dimension_type)
+  cross join rollup.event_metric_list() as m
+  -- A range of the index for each, rather than all rows of the account.
+  cross join lateral (
+    select s.*
+    from rollup.reporting_events_rollups as s
+    where s.account_id = p_account_id and s.dimension_type = t.dimension_type and s.metric = m.metric and s.date between p_from and p_to
+    offset 0
+  ) as r
+  where p_distinct is null or (m.payload = 'distinct') = p_distinct
+$$;
+comment on function rollup.stored_totals(int, date, date, boolean) is
+  'The rollups of an account''s days p_from to p_to, with or without those of distinct counts (NULL: all), as applied so far.';
+
 create or replace function rollup.total_differences(p_account_id int, p_timezone text, p_from date, p_to date, p_pending boolean)
 returns table (
   date date, dimension_type text, dimension_id bigint, metric text,
@@ -36,10 +54,7 @@ language sql stable as $$
       sum(k.sum_value_business_hours) as sum_value_business_hours, sum(k.count_value)::bigint as count_value,
       sum(k.count_value_business_hours)::bigint as count_value_business_hours
     from (
-      select r.*
-      from rollup.reporting_events_rollups as r
-      where r.account_id = p_account_id and r.date between p_from and p_to
-        and r.metric not in (select m.metric from rollup.event_metric_list() as m where m.payload = 'distinct')
+      select s.* from rollup.stored_totals(p_account_id, p_from, p_to, false) as s
       union all
       select p.* from rollup.pending_totals(p_account_id, p_from, p_to) as p where p_pending
     ) as k
@@ -134,12 +149,7 @@ language sql stable as $$
   from (
     select t.* from rollup.distinct_totals(p_account_id, p_expected) as t where t.date between p_from and p_to
   ) as e
-  full join (
-    select r.*
-    from rollup.reporting_events_rollups as r
-    where r.account_id = p_account_id and r.date between p_from and p_to
-      and r.metric in (select m.metric from rollup.event_metric_list() as m where m.payload = 'distinct')
-  ) as a using (date, dimension_type, dimension_id, metric)
+  full join rollup.stored_totals(p_account_id, p_from, p_to, true) as a using (date, dimension_type, dimension_id, metric)
   where e.count is distinct from a.count
 $$;
 comment on function rollup.distinct_total_differences(int, rollup.previous_dates[], date, date) is
@@ -226,9 +236,7 @@ begin
     )::rollup.reporting_events_rollups
     from rollup.distinct_total_differences(p_account_id, v_expected, p_from, p_to) as d
   ));
-  rows_written := (
-    select count(*) from rollup.reporting_events_rollups as r where r.account_id = p_account_id and r.date between p_from and p_to
-  );
+  rows_written := (select count(*) from rollup.stored_totals(p_account_id, p_from, p_to, null));
   if claimed then
     update rollup.account_coverage as c
     set covered = c.covered + datemultirange(rollup.days(p_from, p_to))
