@@ -46,6 +46,18 @@ end
 $$;
 comment on function rollup.lock_settings(int) is 'The settings row of an account, created if missing, locked.';
 
+create or replace function rollup.next_generation()
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform set_config('rollup.changes_settings', 'x', true);
+  return nextval('rollup.generations');
+end
+$$;
+comment on function rollup.next_generation() is
+  'Numbers a change of an account''s settings, and notes that this transaction makes one: until it has ended nobody else sees it.';
+
 create or replace function rollup.set_reporting_events_rollup(p_account_id int, p_enabled boolean)
 returns rollup.account_settings
 language plpgsql volatile

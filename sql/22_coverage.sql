@@ -90,6 +90,9 @@ declare
 begin
   -- For update: migrate, finding a trigger missing, clears coverage after we have claimed, not before.
   select c.awaited into v_before from rollup.account_coverage as c where c.account_id = p_account_id for no key update;
+  if v_before is null then
+    return false;
+  end if;
   v_awaited := v_before;
   for v_try in 1..20 loop
     v_awaited := rollup.still_awaited(v_awaited);
@@ -102,7 +105,7 @@ begin
   if v_awaited <> '{}' then
     perform set_config('rollup.awaited', 'x', true);
   end if;
-  return coalesce(v_awaited = '{}', false);
+  return v_awaited = '{}';
 end
 $$;
 comment on function rollup.await_old_writers(int) is
@@ -135,9 +138,10 @@ begin
     set generation = v_settings.generation, host_relation = rollup.host_relation(), covered = '{}', awaited = null
     where c.account_id = p_account_id;
   end if;
-  -- Whoever begins from here on sees the settings that we have seen.
+  -- Whoever begins from here on sees the settings that we have seen, unless it is we who are changing them.
   update rollup.account_coverage as c set awaited = rollup.open_transactions() || 'prepared'::text
-  where c.account_id = p_account_id and c.awaited is null;
+  where c.account_id = p_account_id and c.awaited is null
+    and coalesce(current_setting('rollup.changes_settings', true), '') = '';
   return v_settings;
 end
 $$;

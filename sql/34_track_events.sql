@@ -7,7 +7,8 @@ language sql immutable parallel safe
 return 40;
 comment on function rollup.guarded_firings() is
   'How often the trigger may lock accounts and write in subtransactions of one transaction: the lock table is the whole server''s, and more '
-  'than 64 subtransactions slow readers down. From then on it appends without a guard.';
+  'than 64 subtransactions slow readers down. From then on it appends without a guard. The last guarded firing appends too: that shows '
+  'that it can be done, and no lock on rollup.deltas comes in between.';
 
 create or replace function rollup.inline_events()
 returns int
@@ -174,8 +175,9 @@ return format(
     group by 1, 2, 3, 4, 5, 6, 7
     having (
       sum(e.sign), coalesce(sum(e.sign * rollup.microseconds(e.value)), 0),
-      coalesce(sum(e.sign * rollup.microseconds(e.value_in_business_hours)), 0), count(rollup.microseconds(e.value)),
-      count(rollup.microseconds(e.value_in_business_hours))
+      coalesce(sum(e.sign * rollup.microseconds(e.value_in_business_hours)), 0),
+      coalesce(sum(e.sign) filter (where rollup.microseconds(e.value) is not null), 0),
+      coalesce(sum(e.sign) filter (where rollup.microseconds(e.value_in_business_hours) is not null), 0)
     ) <> (0, 0, 0, 0, 0)
   $query$,
   p_source
@@ -213,13 +215,17 @@ declare
   v_error text;
 begin
   begin
-    v_source := case tg_op
-      when 'INSERT' then 'select 1 as sign, e.* from events as e'
-      when 'DELETE' then 'select -1 as sign, e.* from events as e'
-      else 'select 1 as sign, n.* from new_events as n union all select -1, o.* from old_events as o'
-    end;
+    -- By name: the host may have columns of its own.
+    v_source := replace(
+      case tg_op
+        when 'INSERT' then 'select 1 as sign, # from events'
+        when 'DELETE' then 'select -1 as sign, # from events'
+        else 'select 1 as sign, # from new_events union all select -1, # from old_events'
+      end,
+      '#', 'account_id, created_at, name, user_id, inbox_id, conversation_id, value, value_in_business_hours'
+    );
     -- Whoever may execute this could put it on a table of his own.
-    if tg_relid <> rollup.host_relation() then
+    if tg_relid is distinct from rollup.host_relation() then
       return null;
     end if;
     v_guards := rollup.remaining_guards();
@@ -238,7 +244,9 @@ begin
     else
       -- All that one event needs, in one statement: starting another, or an expression, costs more than it does.
       select
-        e.account_id, s.generation, rollup.local_date(e.created_at, s.timezone) as date, e.name, e.user_id, e.inbox_id,
+        -- The same types whatever the host's: expressions of a session are prepared for them once.
+        e.account_id::bigint, s.generation, rollup.local_date(e.created_at, s.timezone) as date, e.name::text, e.user_id::bigint,
+        e.inbox_id::bigint,
         rollup.remembered_conversation(e.name, e.conversation_id) as conversation_id,
         rollup.microseconds(e.value) as value, rollup.microseconds(e.value_in_business_hours) as value_in_business_hours,
         e.name = any (rollup.event_names()) and e.created_at is not null and s.account_id is not null as counts,
@@ -265,8 +273,8 @@ begin
       if v_accounts is null then
         return null;
       end if;
-      if v_guards > 0 and v_events <= rollup.inline_events() and current_setting('transaction_isolation') = 'read committed' then
-        v_locked := rollup.try_lock_accounts(v_accounts, v_guards);
+      if v_guards > 1 and v_events <= rollup.inline_events() and current_setting('transaction_isolation') = 'read committed' then
+        v_locked := rollup.try_lock_accounts(v_accounts, v_guards - 1);
       end if;
       if v_guards > 0 then
         v_used := rollup.use_guards(greatest(1, cardinality(v_locked)));
@@ -288,7 +296,7 @@ begin
     elsif v_single then
       if v_guards > 0 then
         v_used := rollup.use_guards(1);
-        if v_event.inline and rollup.try_lock_account(v_event.account_id::int) then
+        if v_guards > 1 and v_event.inline and rollup.try_lock_account(v_event.account_id::int) then
           if tg_op = 'INSERT' and rollup.apply_event(
             v_event.account_id::int, v_event.generation, tg_relid, v_event.date, v_event.name, v_event.user_id, v_event.inbox_id,
             v_event.conversation_id, v_event.value, v_event.value_in_business_hours
@@ -309,7 +317,7 @@ begin
       end if;
     end if;
 
-    -- 4. Apply what is locked, append the rest; without a guard once the transaction has used all of them.
+    -- 4. Apply what is locked, append the rest: without a guard, below, once the transaction has used all of them.
     if v_deltas is not null then
       if v_locked is not null then
         perform rollup.apply_or_append(v_deltas, v_locked);
@@ -317,8 +325,6 @@ begin
         insert into rollup.deltas select d.* from unnest(v_deltas) as d;
       else
         v_append := v_deltas;
-        -- What has no guard must not meet a lock.
-        lock table rollup.deltas in row exclusive mode;
       end if;
     end if;
   exception when others then

@@ -59,8 +59,10 @@ language sql stable as $$
       select p.* from rollup.pending_totals(p_account_id, p_from, p_to) as p where p_pending
     ) as k
     group by 1, 2, 3, 4
-    having (sum(k.count), sum(k.sum_value), sum(k.sum_value_business_hours), sum(k.count_value), sum(k.count_value_business_hours))
-      <> (0, 0, 0, 0, 0)
+    -- A rebuild removes an empty row, which makes no difference to a number.
+    having not p_pending
+      or (sum(k.count), sum(k.sum_value), sum(k.sum_value_business_hours), sum(k.count_value), sum(k.count_value_business_hours))
+        <> (0, 0, 0, 0, 0)
   )
   select
     date, dimension_type, dimension_id, metric, e.count, a.count, e.sum_value, a.sum_value,

@@ -20,7 +20,7 @@ begin
     return v_settings;
   end if;
   -- The row is locked: generations of an account only grow.
-  v_generation := nextval('rollup.generations');
+  v_generation := rollup.next_generation();
   update rollup.account_settings as s
   set reporting_timezone = v_timezone,
     generation = v_generation,

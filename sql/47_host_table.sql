@@ -93,7 +93,7 @@ begin
   with distrusted as (
     -- As after a change of the zone: what there is counts for nothing, and a rebuild under way claims nothing.
     update rollup.account_settings as s
-    set generation = nextval('rollup.generations'), updated_at = now()
+    set generation = rollup.next_generation(), updated_at = now()
     where s.reporting_timezone is not null and (
       v_tracked or exists (
         select from rollup.account_coverage as c where c.account_id = s.account_id and c.generation = s.generation and c.covered <> '{}'

@@ -15,16 +15,9 @@ import {
 } from "graphile-migrate/dist/migration.js";
 import graphileWorker from "graphile-worker";
 import pg from "pg";
-import {
-  checkVersion,
-  explainConnection,
-  pgPool,
-  type Queries,
-  queriesOf,
-  requireSession,
-  target,
-} from "./connection.js";
+import { checkVersion, pgPool, type Queries, queriesOf, requireSession } from "./connection.js";
 import { errorCode, isLockConflict, UserError } from "./errors.js";
+import { explainConnection, target } from "./explain.js";
 import { requireHostTable } from "./host.js";
 import { mark, readSchemas, refuseForeign, type Schema, schemas, workerSchema } from "./ours.js";
 

@@ -12,9 +12,10 @@ import {
   pending,
   rollups,
   sqlstate,
+  untracked,
 } from "../engine/support.js";
 import type { Sql } from "../support/client.js";
-import { connect, createDatabase, database } from "../support/database.js";
+import { connect, createDatabase, database, databaseUrl, onServer } from "../support/database.js";
 import { event, withSessions } from "./support.js";
 
 const sql = database();
@@ -32,6 +33,15 @@ const gates = {
     begin
       perform public.pass_gate();
       return (p_created_at at time zone 'UTC' at time zone p_timezone)::date;
+    end $$`,
+  open_transactions: `
+    alter function rollup.open_transactions() rename to really_open_transactions;
+    create function rollup.open_transactions() returns text[] language plpgsql as $$
+    declare
+      v_open text[] := rollup.really_open_transactions();
+    begin
+      perform public.pass_gate();
+      return v_open;
     end $$`,
   // A constant, which the planner asks for before the statement has its snapshot.
   distinct_event_names: `
@@ -196,7 +206,23 @@ test("a writer fails while a rebuild reads the events: its mark stays (rule: one
     await assertExactEverywhere(1, gated.sql);
   }));
 
-test("an old writer that ends while a rebuild waits for it is not missed (rule: the barrier before the statement)", async () => {
+test("a zone changes, with a writer under the old one, just after a rebuild has looked who is there (rule: settings first)", () =>
+  withGate("open_transactions", async (gated) => {
+    await gated.sql`select rollup.set_write_mode(1, 'append')`;
+    await gated.sql`select rollup.set_reporting_timezone(1, 'Asia/Tokyo')`;
+    await gated.start("select rollup.backfill(1)");
+    await gated.sql.begin(async (writer) => {
+      await writer.unsafe(event(1));
+      await gated.sql`select rollup.set_reporting_timezone(1, 'America/New_York')`;
+      await gated.open();
+      await assertExact(1, gated.sql);
+    });
+    await assertExact(1, gated.sql);
+    await gated.sql`select rollup.backfill(1)`;
+    await assertExactEverywhere(1, gated.sql);
+  }));
+
+test("an old writer that ends while a rebuild waits for it is not missed (rule: awaited before the statement)", async () => {
   const account = await accountIn("Asia/Tokyo");
   await sql`select rollup.set_write_mode(${account}, 'append')`;
   await withSessions(["read committed"], async (writer) => {
@@ -248,85 +274,153 @@ test("an account's settings are locked: writers go on (rule: no foreign key)", a
   await assertExactEverywhere(account);
 });
 
+/** A test of deadlocks, with the deadlock_timeout that servers have and with a short one (rule: a quarter of it). */
+function victimTest(title: string, work: () => Promise<unknown>): void {
+  test(title, () => work().then(() => {}));
+  test(`${title}, with a deadlock_timeout of 100 ms`, async () => {
+    const name = new URL(databaseUrl).pathname.slice(1);
+    await onServer((server) =>
+      server.unsafe(`alter database ${name} set deadlock_timeout = '100ms'`),
+    );
+    try {
+      await work();
+    } finally {
+      await onServer((server) => server.unsafe(`alter database ${name} reset deadlock_timeout`));
+    }
+  });
+}
+
 for (const [function_, call] of [
   ["a rebuild", "select rollup.backfill(%)"],
   ["a repair", "select rollup.repair(%)"],
 ] as const) {
-  test(`an open writer wants the host's table while ${function_} waits for its lock: the host is no deadlock's victim (rule)`, async () => {
-    const account = await accountIn("UTC");
-    await sql`insert into rollup.dirty_marks values (${account}, '2026-02-11', now(), 'test')`;
-    await withSessions(["read committed"], async (host) => {
-      await host.run(event(account));
-      await besideRebuild(call.replace("%", String(account)), async (ended) => {
-        await waiting(sql, "rebuild", "advisory");
-        await pause(1200);
-        await host.run("set local lock_timeout = '30s'");
-        await host.run("lock table public.reporting_events in access exclusive mode");
-        await host.run("commit");
-        assert.is(await ended, "00000");
+  victimTest(
+    `an open writer wants the host's table while ${function_} waits for its lock: the host is no deadlock's victim (rule)`,
+    async () => {
+      const account = await accountIn("UTC");
+      await sql`insert into rollup.dirty_marks values (${account}, '2026-02-11', now(), 'test')`;
+      await withSessions(["read committed"], async (host) => {
+        await host.run(event(account));
+        await besideRebuild(call.replace("%", String(account)), async (ended) => {
+          await waiting(sql, "rebuild", "advisory");
+          await pause(1200);
+          await host.run("set local lock_timeout = '30s'");
+          await host.run("lock table public.reporting_events in access exclusive mode");
+          await host.run("commit");
+          assert.is(await ended, "00000");
+        });
       });
-    });
-    await assertExactEverywhere(account);
-  });
+      await assertExactEverywhere(account);
+    },
+  );
 }
 
 for (const [what, first, wanted] of [
   ["table", "perform from public.reporting_events", "lock table public.reporting_events"],
   ["advisory lock", "perform pg_advisory_xact_lock(42)", "select pg_advisory_xact_lock(42)"],
 ] as const) {
-  test(`an open writer wants the ${what} that who waits for the account has: the host is no deadlock's victim (rule)`, async () => {
+  victimTest(
+    `an open writer wants the ${what} that who waits for the account has: the host is no deadlock's victim (rule)`,
+    async () => {
+      const account = await accountIn("UTC");
+      await withSessions(["read committed"], async (host) => {
+        await host.run(event(account));
+        const call = `do $$ begin ${first}; perform rollup.backfill(${account}); end $$`;
+        await besideRebuild(call, async (ended) => {
+          await waiting(sql, "rebuild", "advisory");
+          await host.run("set local lock_timeout = '30s'");
+          await host.run(wanted);
+          await host.run("commit");
+          assert.is(await ended, "RU006");
+        });
+      });
+      await assertExactEverywhere(account);
+    },
+  );
+}
+
+victimTest(
+  "who has the host's table waits for the account's lock of a rebuild: is no deadlock's victim (rule)",
+  async () => {
     const account = await accountIn("UTC");
     await withSessions(["read committed"], async (host) => {
-      await host.run(event(account));
-      const call = `do $$ begin ${first}; perform rollup.backfill(${account}); end $$`;
-      await besideRebuild(call, async (ended) => {
-        await waiting(sql, "rebuild", "advisory");
-        await host.run("set local lock_timeout = '30s'");
-        await host.run(wanted);
+      await host.run("lock table public.reporting_events in access exclusive mode");
+      await besideRebuild(`select rollup.backfill(${account})`, async (ended) => {
+        await waiting(sql, "rebuild", "relation");
+        // Beyond the rebuild's own search for a deadlock.
+        await pause(1200);
+        await host.run(`select rollup.backfill(${account})`);
         await host.run("commit");
-        assert.is(await ended, "RU006");
+        assert.is(await ended, "00000");
       });
     });
     await assertExactEverywhere(account);
-  });
-}
-
-test("who has the host's table waits for the account's lock of a rebuild: is no deadlock's victim (rule)", async () => {
-  const account = await accountIn("UTC");
-  await withSessions(["read committed"], async (host) => {
-    await host.run("lock table public.reporting_events in access exclusive mode");
-    await besideRebuild(`select rollup.backfill(${account})`, async (ended) => {
-      await waiting(sql, "rebuild", "relation");
-      // Beyond the rebuild's own search for a deadlock.
-      await pause(1200);
-      await host.run(`select rollup.backfill(${account})`);
-      await host.run("commit");
-      assert.is(await ended, "00000");
-    });
-  });
-  await assertExactEverywhere(account);
-});
+  },
+);
 
 for (const [table, call] of [
   ["ledger", "backfill_date(%, '2026-02-11')"],
   ["dirty_marks", "backfill(%)"],
   ["ledger", "repair(%)"],
 ] as const) {
-  test(`who locks our ${table} wants the host's table too: is no deadlock's victim of ${call} (rule)`, async () => {
-    const account = await accountIn("UTC");
-    await withSessions(["read committed"], async (host) => {
-      await host.run(`lock table rollup.${table} in access exclusive mode`);
-      const rebuild = `select rollup.${call.replace("%", String(account))}`;
-      await besideRebuild(rebuild, async (ended) => {
-        // It gives up after 300 ms, seen or not.
-        await Promise.race([waiting(sql, "rebuild", "relation"), ended]);
-        await host.run("set local lock_timeout = '30s'");
-        await host.run("lock table public.reporting_events in access exclusive mode");
-        assert.is(await ended, "55P03");
+  victimTest(
+    `who locks our ${table} wants the host's table too: is no deadlock's victim of ${call} (rule)`,
+    async () => {
+      const account = await accountIn("UTC");
+      await withSessions(["read committed"], async (host) => {
+        await host.run(`lock table rollup.${table} in access exclusive mode`);
+        const rebuild = `select rollup.${call.replace("%", String(account))}`;
+        await besideRebuild(rebuild, async (ended) => {
+          // It gives up after 300 ms, seen or not.
+          await Promise.race([waiting(sql, "rebuild", "relation"), ended]);
+          await host.run("set local lock_timeout = '30s'");
+          await host.run("lock table public.reporting_events in access exclusive mode");
+          assert.is(await ended, "55P03");
+        });
       });
-    });
-    await assertExactEverywhere(account);
-  });
+      await assertExactEverywhere(account);
+    },
+  );
 }
+
+victimTest(
+  "who locks our ledger wants the host's table too: is no deadlock's victim of a run's chunk (rule)",
+  async () => {
+    const account = await accountIn("UTC", { covered: false });
+    await untracked((behind) => behind.unsafe(event(account)));
+    const [run] =
+      await sql`select id from rollup.backfill_runs where account_id = ${account} and state = 'pending'`;
+    await sql`select rollup.continue_backfill(${run?.id})`;
+    const client = connect({ applicationName: "rebuild", settings: { statement_timeout: "60s" } });
+    await withSessions(["read committed"], async (host) => {
+      await host.run("lock table rollup.ledger in access exclusive mode");
+      const stepped =
+        client`select outcome, error from rollup.continue_backfill(${run?.id})`.execute();
+      await Promise.race([waiting(sql, "rebuild", "relation"), stepped]);
+      await host.run("set local lock_timeout = '30s'");
+      await host.run("lock table public.reporting_events in access exclusive mode");
+      assert.is((await stepped)[0]?.outcome, "waiting");
+      await host.run("commit");
+    });
+    await client.end();
+    await sql`select rollup.backfill(${account})`;
+    await assertExactEverywhere(account);
+  },
+);
+
+test("no wait of ours is longer than a quarter of deadlock_timeout, nor than 300 ms (rule)", async () => {
+  const admin = connect({ superuser: true });
+  for (const [deadlock_timeout, wait] of [
+    ["1s", 250],
+    ["100ms", 25],
+    ["60s", 300],
+    ["2ms", 1],
+  ] as const) {
+    await admin`select set_config('deadlock_timeout', ${deadlock_timeout}, false)`;
+    const [row] = await admin`select rollup.lock_wait() as wait`;
+    assert.is(row?.wait, wait);
+  }
+  await admin.end();
+});
 
 test.run();

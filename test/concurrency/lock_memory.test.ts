@@ -81,8 +81,8 @@ locks("one statement over 12,000 accounts (rule: about 50 locks)", () =>
       await tx.unsafe("update public.reporting_events set value = 3");
       await tx.unsafe("update public.reporting_events set value = 2");
       assert.is(await lockCount(tx as unknown as Sql), 0);
-      // Few enough to be applied.
-      await tx.unsafe("update public.reporting_events set value = 4 where account_id <= 4000");
+      // Few enough to be applied: two rows each, counted before and after.
+      await tx.unsafe("update public.reporting_events set value = 4 where account_id <= 2500");
       await tx.unsafe("update public.reporting_events set value = 2 where value = 4");
       const held = await lockCount(tx as unknown as Sql);
       assert.ok(held > 0 && held <= 50, `${held} locks`);

@@ -9,7 +9,7 @@ import {
   newAccount,
   stored,
 } from "../engine/support.js";
-import { database } from "../support/database.js";
+import { connect, database, databaseUrl, otherDatabase } from "../support/database.js";
 import { event, type Isolation, type Session, session, withSessions } from "./support.js";
 
 const sql = database();
@@ -57,7 +57,7 @@ for (const [what, begin] of Object.entries(beginnings)) {
   }
 
   for (const isolation of ["repeatable read", "serializable"] as const) {
-    test(`${what} beside a ${isolation} writer with an old snapshot that writes later (rule: backend_xmin)`, async () => {
+    test(`${what} beside a ${isolation} writer with an old snapshot that writes later (rule: those that have only read so far too)`, async () => {
       const account = await begin();
       await withSessions([isolation], async (writer) => {
         await writer.run("select 1 from public.accounts");
@@ -225,16 +225,154 @@ test("zones change again and again while writers of every age are open", async (
   await assertExactEverywhere(account);
 });
 
-test("a barrier beyond the present transaction ids came from another server and counts as passed (rule)", async () => {
+test("coverage waits for those that were there, not for those that came since (rule)", async () => {
+  const account = await appending();
+  await withSessions(["read committed", undefined], async (older, younger) => {
+    await older.run(event(account));
+    await setZone(account);
+    await backfill(account);
+    assert.is(await cleanDays(account), "{}");
+    await younger.run("begin isolation level repeatable read");
+    await younger.run("select 1 from public.accounts");
+    await older.run("commit");
+    await backfill(account);
+    await assertExactEverywhere(account);
+    await younger.run(event(account, { conversation_id: 2 }));
+    await younger.run("commit");
+    await assertExactEverywhere(account);
+  });
+});
+
+test("coverage waits for what was prepared, not for what is prepared later (rule)", async () => {
+  const account = await appending();
+  const prepare = async (which: string, conversation_id: number) =>
+    withSessions(["read committed"], async (writer) => {
+      await writer.run(event(account, { conversation_id }));
+      await writer.run(`prepare transaction '${which}_${account}'`);
+    });
+  await prepare("older", 1);
+  await setZone(account);
+  await backfill(account);
+  assert.is(await cleanDays(account), "{}");
+  await prepare("younger", 2);
+  await backfill(account);
+  assert.is(await cleanDays(account), "{}");
+  await sql.unsafe(`commit prepared 'older_${account}'`);
+  await backfill(account);
+  await assertExactEverywhere(account);
+  await sql.unsafe(`commit prepared 'younger_${account}'`);
+  await assertExactEverywhere(account);
+});
+
+test("transactions of another server, from before a restore, are not waited for (rule)", async () => {
   const account = await accountIn("UTC", { covered: false });
   await sql`
-    update rollup.account_coverage set barrier = (pg_current_xact_id()::text::bigint + 1000000)::text::xid8
-    where account_id = ${account}`;
+    update rollup.account_coverage set awaited = '{1000000/7,4000000000,prepared}' where account_id = ${account}`;
   await withSessions(["repeatable read"], async (reader) => {
     await reader.run("select count(*) from public.reporting_events");
     await backfill(account);
     await assertExactEverywhere(account);
   });
+});
+
+test("a role that is not shown what others do waits for them all the same (rule)", async () => {
+  const account = await appending();
+  const role = `backfiller_${account}`;
+  const name = new URL(databaseUrl).pathname.slice(1);
+  const admin = connect({ superuser: true });
+  try {
+    await admin.unsafe(`
+      create role ${role} login password 'secret';
+      grant connect on database ${name} to ${role};
+      grant select on public.reporting_events to ${role};
+      grant usage on schema rollup, rollup_worker to ${role};
+      grant all on all tables in schema rollup to ${role};
+      grant all on all sequences in schema rollup to ${role};
+      grant execute on all functions in schema rollup, rollup_worker to ${role}`);
+    const ordinary = connect({
+      url: otherDatabase(databaseUrl, name, { user: role, password: "secret" }),
+    });
+    await withSessions(["read committed"], async (writer) => {
+      await writer.run(event(account));
+      await setZone(account);
+      await ordinary`select rollup.backfill(${account})`;
+      assert.is(await cleanDays(account), "{}");
+      await writer.run("commit");
+      await assertExact(account);
+    });
+    await ordinary`select rollup.backfill(${account})`;
+    await ordinary.end();
+    await assertExactEverywhere(account);
+  } finally {
+    await admin.unsafe(`drop owned by ${role}; drop role ${role}`);
+    await admin.end();
+  }
+});
+
+test("an autovacuum is not waited for (rule)", async () => {
+  const account = await accountIn("Asia/Tokyo");
+  const admin = connect({ superuser: true });
+  const vacuuming = async () => {
+    const rows = await admin`
+      select from pg_stat_activity
+      where datname = current_database() and backend_type = 'autovacuum worker' and query like '%vacuumed%'`;
+    return rows.length > 0;
+  };
+  try {
+    // As slow as can be: a page every 100 ms.
+    await sql.unsafe(`
+      create table public.vacuumed (filler text) with (
+        autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0, autovacuum_analyze_threshold = 1000000000,
+        autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1
+      );
+      insert into public.vacuumed select repeat('x', 700) from generate_series(1, 10000);
+      delete from public.vacuumed`);
+    for (const deadline = Date.now() + 60_000; !(await vacuuming()); ) {
+      if (Date.now() > deadline) throw new Error("no autovacuum came");
+      await new Promise((done) => setTimeout(done, 100));
+    }
+    await setZone(account);
+    await backfill(account);
+    assert.ok(await vacuuming());
+    await assertExactEverywhere(account);
+  } finally {
+    await sql`drop table public.vacuumed`;
+    await admin.end();
+  }
+});
+
+test("a change that is taken back in a savepoint does not keep the transaction from claiming", async () => {
+  const account = await accountIn("Asia/Tokyo");
+  await setZone(account);
+  await sql.begin(async (tx) => {
+    await tx.unsafe(`
+      savepoint s;
+      select rollup.set_reporting_timezone(${account}, 'UTC');
+      rollback to s`);
+    await tx`select rollup.backfill(${account})`;
+  });
+  await assertExactEverywhere(account);
+});
+
+test("a rebuild that fails, or is rolled back, has looked at nobody", async () => {
+  const account = await appending();
+  await withSessions(["read committed"], async (writer) => {
+    await setZone(account, "UTC");
+    await sql
+      .begin(async (tx) => {
+        await tx`select rollup.backfill(${account})`;
+        throw new Error("back");
+      })
+      .catch(() => {});
+    await writer.run(event(account));
+    await setZone(account);
+    await backfill(account);
+    assert.is(await cleanDays(account), "{}");
+    await writer.run("commit");
+    await assertExact(account);
+  });
+  await backfill(account);
+  await assertExactEverywhere(account);
 });
 
 test.after(async () => {

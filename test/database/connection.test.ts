@@ -2,14 +2,9 @@ import { createServer } from "node:net";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { readConfig } from "../../src/command_line/config.js";
-import {
-  checkVersion,
-  explainConnection,
-  open,
-  type Sql,
-  target,
-} from "../../src/database/connection.js";
+import { checkVersion, open, type Sql } from "../../src/database/connection.js";
 import { UserError } from "../../src/database/errors.js";
+import { explainConnection, target } from "../../src/database/explain.js";
 import { database, databaseUrl, otherDatabase } from "../support/database.js";
 
 async function failure(work: () => unknown): Promise<UserError> {

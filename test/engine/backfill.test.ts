@@ -125,6 +125,16 @@ test("a day that cannot be rebuilt stands as it was", async () => {
   const account = await accountIn("UTC");
   for (let n = 0; n < 7; n++)
     await insert(sql, account, { value: 100, value_in_business_hours: 50 });
+  await insert(sql, account, { name: "conversation_bot_handoff", conversation_id: 1 });
+  await untracked((behind) =>
+    insert(
+      behind,
+      account,
+      { user_id: 8 },
+      { name: "conversation_bot_handoff", conversation_id: 2 },
+    ),
+  );
+  const before = await everything(account);
   await sql.unsafe(`
     create function public.refuse() returns trigger language plpgsql as $$ begin raise 'refused'; end $$;
     create trigger refuse before insert on rollup.reporting_events_rollups for each row
@@ -134,7 +144,11 @@ test("a day that cannot be rebuilt stands as it was", async () => {
   } finally {
     await sql`drop trigger refuse on rollup.reporting_events_rollups`;
   }
-  assert.equal(await stored(account), [`2026-02-11 account ${account} first_response 7 700 350`]);
+  assert.is(await everything(account), before);
+  assert.ok(
+    (await stored(account)).includes(`2026-02-11 account ${account} first_response 7 700 350`),
+  );
+  await sql`select rollup.backfill_date(${account}, '2026-02-11')`;
   await assertExactEverywhere(account);
 });
 
@@ -160,7 +174,7 @@ test("after the trigger alone a backfill over everything changes nothing, to the
   await assertExactEverywhere(account);
 });
 
-test("a middle day with hand-offs adjusts the cells of later days (rule: later cells by difference)", async () => {
+test("a middle day with hand-offs adjusts the previous dates of later days (rule: later dates by difference)", async () => {
   const account = await accountIn("UTC");
   const handoff = (conversation_id: number, day: number): Event => ({
     name: "conversation_bot_handoff",
@@ -207,11 +221,11 @@ test("days are rebuilt in any order and size", async () => {
   await assertExactEverywhere(account);
 });
 
-test("a history too large to be rebuilt or verified in one piece", async () => {
+test("a history too large to be rebuilt or verified at once", async () => {
   const { sql: scratch, drop } = await createDatabase();
-  const pieces = (events: number) =>
+  const chunksOf = (events: number) =>
     scratch.unsafe(
-      `create or replace function rollup.piece_events() returns bigint language sql immutable as 'select ${events}::bigint'`,
+      `create or replace function rollup.memory_chunk_events() returns bigint language sql immutable as 'select ${events}::bigint'`,
     );
   await scratch`select rollup.set_reporting_timezone(1, 'America/New_York')`;
   await scratch`
@@ -222,7 +236,7 @@ test("a history too large to be rebuilt or verified in one piece", async () => {
   await scratch`truncate rollup.reporting_events_rollups, rollup.ledger, rollup.previous_dates, rollup.deltas`;
   const rows = [];
   for (const events of [30, 199, 200]) {
-    await pieces(events);
+    await chunksOf(events);
     const [result] = await scratch`select rollup.backfill(1) as rows`;
     rows.push(result?.rows);
     assert.is(await cleanDays(1, scratch), "{(,)}");
@@ -230,7 +244,7 @@ test("a history too large to be rebuilt or verified in one piece", async () => {
   }
   assert.equal(new Set(rows).size, 1);
 
-  await pieces(30);
+  await chunksOf(30);
   await scratch`select rollup.set_write_mode(1, 'append')`;
   await scratch`delete from public.reporting_events where id % 5 = 0`;
   await scratch`update public.reporting_events set conversation_id = 3 where id % 7 = 1`;
@@ -250,7 +264,7 @@ test("a history too large to be rebuilt or verified in one piece", async () => {
   await drop();
 });
 
-test("backfill removes what has no event any more, and returns the rows written", async () => {
+test("backfill removes what has no event any more, and returns the rows that its days have then", async () => {
   const account = await accountIn("UTC");
   await insert(sql, account, { user_id: 11 }, { user_id: 12, created_at: "2026-02-12 12:00:00" });
   await untracked(
@@ -263,6 +277,58 @@ test("backfill removes what has no event any more, and returns the rows written"
     `2026-02-12 account ${account} first_response 1 1 1`,
     "2026-02-12 agent 12 first_response 1 1 1",
   ]);
+});
+
+test("a backfill of what is right writes nothing and returns its rows", async () => {
+  const account = await accountIn("UTC");
+  await insert(
+    sql,
+    account,
+    { user_id: 11, value: null },
+    { name: "conversation_bot_handoff", conversation_id: 1 },
+    { name: "conversation_bot_handoff", conversation_id: 1, created_at: "2026-02-13 12:00:00" },
+  );
+  const versions = () => sql`
+    select 'rollup' as structure, r.ctid::text, r.xmin::text from rollup.reporting_events_rollups as r where account_id = ${account}
+    union all select 'ledger', l.ctid::text, l.xmin::text from rollup.ledger as l where account_id = ${account}
+    union all select 'previous_date', p.ctid::text, p.xmin::text from rollup.previous_dates as p where account_id = ${account}
+    order by 1, 2`;
+  const before = [...(await versions())];
+  assert.is(before.length, 8);
+  const [result] = await sql`select rollup.backfill(${account}) as rows`;
+  assert.is(result?.rows, "4");
+  assert.equal([...(await versions())], before);
+  // Only what is wrong: one row of the day.
+  await sql`update rollup.reporting_events_rollups set count_value = 1 where account_id = ${account} and dimension_type = 'agent'`;
+  const damaged = [...(await versions())];
+  assert.is(await backfillDate(account, "2026-02-11"), "3");
+  const after = [...(await versions())];
+  assert.is(
+    after.filter(
+      (row) =>
+        !damaged.some((other) => other.ctid === row.ctid && other.structure === row.structure),
+    ).length,
+    1,
+  );
+  await assertExactEverywhere(account);
+});
+
+test("a row without anything, which opposite deltas may leave, goes with a rebuild", async () => {
+  const account = await accountIn("UTC");
+  const mode = (name: string) => sql`select rollup.set_write_mode(${account}, ${name})`;
+  await mode("append");
+  await insert(sql, account, { user_id: 1 });
+  await mode("inline");
+  await sql`delete from public.reporting_events where account_id = ${account}`;
+  await insert(sql, account, { user_id: 1 });
+  await mode("append");
+  await sql`delete from public.reporting_events where account_id = ${account}`;
+  await sql`select rollup.fold(${account})`;
+  assert.equal(await rollups(account), []);
+  await assertExactEverywhere(account);
+  assert.is(await backfillDate(account, "2026-02-11"), "0");
+  assert.equal(await stored(account), []);
+  await assertExactEverywhere(account);
 });
 
 test("no events: 0, and the account is covered", async () => {

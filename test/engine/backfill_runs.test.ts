@@ -179,7 +179,7 @@ test("a run that has not begun is extended, and settled by a backfill of its day
 
 test("a rebuild under the old zone does not settle the run of the new one", async () => {
   const account = await accountIn("UTC");
-  await insert(sql, account, {});
+  await untracked((behind) => insert(behind, account, {}));
   await sql.unsafe(`
     create function public.dawdle() returns trigger language plpgsql as $$ begin perform pg_sleep(1); return new; end $$;
     create trigger dawdle before insert on rollup.reporting_events_rollups for each row
@@ -328,21 +328,34 @@ test("a job that is not the run's any more ends", async () => {
   assert.is((await go(successor?.id)).outcome, "begun");
 });
 
-test("the first step of a new zone notes which transactions it waits for", async () => {
+test("a step that waits for older transactions keeps whom it waits for, and begins when they have ended", async () => {
   const account = newAccount();
+  const awaited = async () => {
+    const [row] =
+      await sql`select awaited from rollup.account_coverage where account_id = ${account}`;
+    return row?.awaited as string[] | null;
+  };
+  const older = connect();
+  const younger = connect();
+  await older.unsafe("begin");
+  await older.unsafe("select 1 from public.accounts");
   await sql`select rollup.set_reporting_timezone(${account}, 'UTC')`;
+  assert.is(await awaited(), null);
   const { id } = await last(account);
-  const old = connect();
-  await old.unsafe("begin; select pg_current_xact_id()");
-  const { outcome, error } = await step(id);
-  assert.equal([outcome, (await last(account)).state], ["waiting", "pending"]);
-  assert.match(error ?? "", "older than the account's time zone");
-  await sql.begin(async (younger) => {
-    await younger`select pg_current_xact_id()`;
-    await old.unsafe("commit");
-    assert.is((await step(id)).outcome, "begun");
-  });
-  await old.end();
+  const waiting = await step(id);
+  assert.equal([waiting.outcome, waiting.state, waiting.wait_seconds], ["waiting", "pending", 2]);
+  assert.match(waiting.error ?? "", "older than the account's time zone");
+  const [own] = await older<{ id: string }[]>`
+    select virtualxid as id from pg_locks where locktype = 'virtualxid' and pid = pg_backend_pid()`;
+  assert.ok((await awaited())?.includes(own?.id ?? ""));
+  await younger.unsafe("begin");
+  await younger.unsafe("select 1 from public.accounts");
+  await older.unsafe("commit");
+  assert.is((await step(id)).outcome, "begun");
+  assert.equal(await awaited(), []);
+  assert.is((await step(id)).outcome, "rebuilt");
+  assert.is(await cleanDays(account), "{(,)}");
+  for (const client of [older, younger]) await client.end();
 });
 
 test("errors", async () => {

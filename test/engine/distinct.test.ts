@@ -1,7 +1,9 @@
 /** Distinct conversations: the ledger and the previous dates, for any order of inserts, updates and deletes. */
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { database } from "../support/database.js";
+import { createDatabase, database } from "../support/database.js";
 import {
   accountIn,
   assertExactEverywhere,
@@ -106,27 +108,109 @@ test("hand-offs without a conversation count nothing", async () => {
   await assertExactEverywhere(account);
 });
 
-test("resolutions are remembered too, and counted as events by day", async () => {
+test("what is not counted distinctly is not remembered", async () => {
   const account = await accountIn("UTC");
   const resolved = (day: number) => handoff(1, day, { name: "conversation_resolved" });
   await insert(sql, account, resolved(10), resolved(10), resolved(11));
-  const rows = await sql`
-    select date, previous_date, count from rollup.previous_dates
-    where account_id = ${account} and event_name = 'conversation_resolved' and dimension_type = 'account' order by date`;
-  assert.equal(
-    rows.map((row) => ({ ...row })),
-    [
-      { date: "2026-02-10", previous_date: "-infinity", count: "1" },
-      { date: "2026-02-11", previous_date: "2026-02-10", count: "1" },
-    ],
-  );
+  await sql`select rollup.set_write_mode(${account}, 'append')`;
+  await insert(sql, account, resolved(12));
+  await insert(sql, account, resolved(12), resolved(13));
+  await sql`select rollup.backfill_date(${account}, '2026-02-10')`;
+  const [kept] = await sql`
+    select (select count(*)::int from rollup.ledger where account_id = ${account}) as ledger,
+      (select count(*)::int from rollup.previous_dates where account_id = ${account}) as previous_dates,
+      (select count(conversation_id)::int from rollup.deltas where account_id = ${account}) as deltas,
+      (select count(*)::int from rollup.deltas where account_id = ${account}) as pending`;
+  assert.equal({ ...kept }, { ledger: 0, previous_dates: 0, deltas: 0, pending: 3 });
   assert.equal(
     (await rollups(account)).filter((line) => line.includes("resolutions_count")),
-    [
-      `2026-02-10 account ${account} resolutions_count 2 0 0`,
-      `2026-02-11 account ${account} resolutions_count 1 0 0`,
-    ],
+    [10, 11, 12, 13].map(
+      (day) => `2026-02-${day} account ${account} resolutions_count ${day % 2 === 0 ? 2 : 1} 0 0`,
+    ),
   );
+  await assertExactEverywhere(account);
+});
+
+/** The file of the registry, with another event counted distinctly. */
+async function registryThatRemembersResolutions(): Promise<string> {
+  const registry = await readFile(
+    resolve(import.meta.dirname, "../../sql/11_registry.sql"),
+    "utf8",
+  );
+  const last = "('conversation_bot_handoff', 'bot_handoffs_count', 'distinct')";
+  assert.ok(registry.includes(last));
+  return registry.replace(
+    last,
+    `${last},\n      ('conversation_resolved', 'unique_resolutions', 'distinct')`,
+  );
+}
+
+test("another event is remembered by a line in the registry and a backfill", async () => {
+  const { sql: scratch, drop } = await createDatabase();
+  await scratch`select rollup.set_reporting_timezone(1, 'America/Havana')`;
+  await scratch`select rollup.backfill(1)`;
+  const write = (rows: number) => scratch`
+    insert into public.reporting_events (name, value, account_id, user_id, inbox_id, conversation_id, created_at)
+    select case when random() < 0.3 then 'conversation_bot_handoff' else 'conversation_resolved' end, 1, 1,
+      nullif(floor(random() * 3), 0), nullif(floor(random() * 3), 0), nullif(floor(random() * 9), 0),
+      timestamp '2024-10-30' + random() * interval '9 days'
+    from generate_series(1, ${rows}::int)`;
+  /** COUNT(DISTINCT) of every range of days, by the previous dates and from the raw events. */
+  const wrongRanges = () => scratch`
+    with day as (select d::date as date from generate_series(timestamp '2024-10-29', '2024-11-08', '1 day') as d)
+    select a.date as from, b.date as to, kept.count, raw.count
+    from day as a join day as b on a.date <= b.date
+    cross join lateral (
+      select coalesce(sum(p.count), 0) as count from rollup.previous_dates as p
+      where p.event_name::text = 'conversation_resolved' and p.dimension_type = 'account' and p.date between a.date and b.date
+        and p.previous_date < a.date
+    ) as kept
+    cross join lateral (
+      select count(distinct e.conversation_id) as count from public.reporting_events as e
+      where e.name = 'conversation_resolved'
+        and (e.created_at at time zone 'UTC' at time zone 'America/Havana')::date between a.date and b.date
+    ) as raw
+    where kept.count <> raw.count`;
+  const daily = () => scratch`
+    select r.date::text, r.count from rollup.daily_rollups as r
+    where r.metric = 'unique_resolutions' and r.dimension_type = 'account' order by 1`;
+  await write(60);
+  assert.ok((await wrongRanges()).length > 0);
+
+  await scratch.unsafe(await registryThatRemembersResolutions());
+  assert.ok((await scratch`select rollup.verify(1)`).length > 0);
+  await scratch`select rollup.backfill(1)`;
+  assert.equal([...(await scratch`select rollup.verify(1)`)], []);
+  assert.equal([...(await wrongRanges())], []);
+  for (let round = 0; round < 12; round++) {
+    await scratch`select rollup.set_write_mode(1, ${round % 3 === 0 ? "append" : "inline"})`;
+    await write(1 + (round % 4));
+    await scratch`update public.reporting_events set created_at = created_at + interval '30 hours' where random() < 0.1`;
+    await scratch`delete from public.reporting_events where random() < 0.1`;
+    assert.equal([...(await scratch`select rollup.verify(1)`)], []);
+    const raw = await scratch`
+      select (e.created_at at time zone 'UTC' at time zone 'America/Havana')::date::text as date, count(distinct e.conversation_id) as count
+      from public.reporting_events as e where e.name = 'conversation_resolved' and e.conversation_id is not null group by 1 order by 1`;
+    assert.equal([...(await daily())], [...raw]);
+    if (round % 4 === 3) {
+      await scratch`select rollup.fold(1)`;
+      assert.equal([...(await scratch`select rollup.verify(1)`)], []);
+      assert.equal([...(await wrongRanges())], []);
+    }
+  }
+
+  // And forgotten again: the same the other way round.
+  await scratch.unsafe(
+    await readFile(resolve(import.meta.dirname, "../../sql/11_registry.sql"), "utf8"),
+  );
+  await scratch`select rollup.backfill(1)`;
+  await assertExactEverywhere(1, scratch);
+  const [left] = await scratch`
+    select (select count(*)::int from rollup.ledger where event_name::text = 'conversation_resolved') as ledger,
+      (select count(*)::int from rollup.previous_dates where event_name::text = 'conversation_resolved') as previous_dates,
+      (select count(*)::int from rollup.reporting_events_rollups where metric = 'unique_resolutions') as rollups`;
+  assert.equal({ ...left }, { ledger: 0, previous_dates: 0, rollups: 0 });
+  await drop();
 });
 
 test("pending deltas make the ledger negative in between, and nothing is lost", async () => {
@@ -154,7 +238,7 @@ test("a long random history, applied and pending by turns", async () => {
     await sql`select rollup.set_write_mode(${account}, ${round % 3 === 0 ? "append" : "inline"})`;
     await sql`
       insert into public.reporting_events (name, value, account_id, user_id, inbox_id, conversation_id, created_at)
-      select case when random() < 0.5 then 'conversation_bot_handoff' else 'conversation_resolved' end, 1, ${account},
+      select case when random() < 0.9 then 'conversation_bot_handoff' else 'conversation_resolved' end, 1, ${account},
         nullif(floor(random() * 3), 0), nullif(floor(random() * 3), 0), floor(random() * 6),
         timestamp '2024-10-30' + random() * interval '9 days'
       from generate_series(1, ${1 + (round % 4)})`;

@@ -10,55 +10,26 @@ import {
   databaseUrl,
   onServer,
   otherDatabase,
+  postgresMajor,
 } from "../support/database.js";
 import {
   accountIn,
   assertExact,
   assertExactEverywhere,
+  assertTotalsExactEverywhere,
   cleanDays,
+  handoff,
   insert,
+  listening,
   newAccount,
+  operations,
   pending,
   rollups,
   sqlstate,
+  stored,
 } from "./support.js";
 
 const sql = database();
-const handoff = {
-  name: "conversation_bot_handoff",
-  conversation_id: 1,
-  user_id: 7,
-  created_at: "2026-02-11 12:00:00",
-};
-
-/** A client whose warnings are kept. */
-function listening(options: { url?: string } = {}): { client: Sql; warnings: string[] } {
-  const warnings: string[] = [];
-  const client = connect({
-    ...options,
-    onNotice: ({ severity, message }) => {
-      if (severity === "WARNING") warnings.push(String(message));
-    },
-  });
-  return { client, warnings };
-}
-
-const operations: Record<string, (client: Sql, account: number) => PromiseLike<unknown>> = {
-  "an insert": (client, account) => insert(client, account, { ...handoff, conversation_id: 2 }),
-  "an insert of many": (client, account) =>
-    insert(
-      client,
-      account,
-      handoff,
-      { ...handoff, conversation_id: 2 },
-      { name: "reply_time", created_at: "2026-02-13 12:00:00" },
-    ),
-  "an update": (client, account) =>
-    client`update public.reporting_events set conversation_id = 3, user_id = 8 where account_id = ${account}`,
-  "a delete": (client, account) =>
-    client`delete from public.reporting_events where account_id = ${account}`,
-};
-
 async function breakTable(table: string, account: number): Promise<() => Promise<void>> {
   await sql.unsafe(`
     create or replace function public.refuse() returns trigger language plpgsql as $$ begin raise 'refused'; end $$;
@@ -254,7 +225,7 @@ test("extreme dates while the rollups refuse them are repaired (rule: the date i
   assert.is((await rollups(account)).length, 2 * extremes.length);
 });
 
-test("a statement of more events than fit into memory marks their days, one as large of other rows does not", async () => {
+test("a statement of very many events is appended like any other", async () => {
   const account = await accountIn("UTC");
   const { client, warnings } = listening();
   const write = (name: string, on: number) => client`
@@ -263,15 +234,36 @@ test("a statement of more events than fit into memory marks their days, one as l
     from generate_series(1, 250001) as i`;
   await write("something_else", account);
   await write("reply_time", newAccount());
-  assert.equal(warnings, []);
   await write("conversation_bot_handoff", account);
+  await client.end();
+  assert.equal(warnings, []);
+  assert.is(await pending(account), 3000);
+  assert.ok((await rollups(account)).includes("2026-02-13 agent 7 bot_handoffs_count 1000 0 0"));
+  await assertTotalsExactEverywhere(account);
+});
+
+test("a statement of many events in a transaction that has used its guards marks their days", async () => {
+  const account = await accountIn("UTC");
+  const { client, warnings } = listening();
+  const write = (rows: number) => client`
+    insert into public.reporting_events (name, value, account_id, user_id, conversation_id, created_at)
+    select 'conversation_bot_handoff', 1, ${account}::int, 7, i % 1000, timestamp '2026-02-11' + (i % 3) * interval '1 day'
+    from generate_series(1, ${rows}::int) as i`;
+  await client`begin`;
+  for (let n = 0; n < 39; n++) await insert(client, account, { created_at: "2026-03-01" });
+  await write(10_001);
+  assert.equal(warnings, []);
+  await write(10_000);
+  assert.equal(warnings, []);
+  await write(10_001);
   assert.is(warnings.length, 1);
-  assert.match(warnings[0] ?? "", /insert .* more than 250,000 events in one statement/);
+  assert.match(warnings[0] ?? "", "too many events for a transaction of so many statements");
+  await client`commit`;
   await client.end();
   assert.is(await cleanDays(account), "{(,2026-02-11),[2026-02-14,)}");
-  assert.equal(await rollups(account), []);
   await sql`select rollup.repair(${account})`;
   assert.ok((await rollups(account)).includes("2026-02-13 agent 7 bot_handoffs_count 1000 0 0"));
+  await assertTotalsExactEverywhere(account);
 });
 
 test("plpgsql told to make errors of many rows makes none of ours", async () => {
@@ -390,18 +382,135 @@ test("writers neither fold nor touch the settings, coverage or queue (rule: appe
   assert.is(await pending(account), 1);
 });
 
-test("many statements of one transaction use few subtransactions (rule: append without after some 40 firings)", async () => {
+/** How many subtransactions that have written and not been rolled back the present transaction has; before 16, of those whose rows are left. */
+async function subtransactions(tx: Sql, account: number): Promise<number> {
+  const [row] =
+    postgresMajor >= 16
+      ? await tx`
+          select s.subxact_count as count from pg_stat_get_backend_idset() as b, pg_stat_get_backend_subxact(b) as s
+          where pg_stat_get_backend_pid(b) = pg_backend_pid()`
+      : await tx`
+          select count(distinct w.xmin::text)::int as count
+          from (
+            select xmin from rollup.deltas where account_id = ${account}
+            union all select xmin from rollup.dirty_marks where account_id = ${account}
+            union all select xmin from rollup.ledger where account_id = ${account}
+          ) as w`;
+  return row?.count;
+}
+
+/** 200 inserts of one event in one transaction; returns its subtransactions. */
+async function insertOneByOne(client: Sql, account: number): Promise<number> {
+  let used = 0;
+  await client.begin(async (tx) => {
+    for (let n = 0; n < 200; n++) {
+      await insert(tx as unknown as Sql, account, { ...handoff, conversation_id: n });
+    }
+    used = await subtransactions(tx as unknown as Sql, account);
+  });
+  return used;
+}
+
+for (const mode of ["inline", "append"]) {
+  test(`many statements of one transaction use few subtransactions, ${mode} (rule: append without after some 40 firings)`, async () => {
+    const account = await accountIn("UTC");
+    await sql`select rollup.set_write_mode(${account}, ${mode})`;
+    const { client, warnings } = listening();
+    const used = await insertOneByOne(client, account);
+    await client.end();
+    assert.ok(used > 10 && used <= 45, `${used} subtransactions`);
+    assert.equal(warnings, []);
+    assert.ok((await pending(account)) >= 160);
+    await assertTotalsExactEverywhere(account);
+  });
+}
+
+for (const [what, tables] of [
+  ["rollup.deltas refuses rows, and all that is left is to append", ["deltas"]],
+  ["rollup.reporting_events_rollups refuses rows", ["reporting_events_rollups"]],
+  ["rollup.ledger refuses rows", ["ledger"]],
+  ["rollup.previous_dates refuses rows", ["previous_dates"]],
+  ["every table of totals refuses rows", ["deltas", "reporting_events_rollups", "ledger"]],
+] as const) {
+  for (const mode of ["inline", "append"]) {
+    test(`200 single inserts in one transaction while ${what}, ${mode}: one warning, few subtransactions (rule: errors count too)`, async () => {
+      const account = await accountIn("UTC");
+      await insert(sql, account, handoff);
+      await sql`select rollup.set_write_mode(${account}, ${mode})`;
+      const { client, warnings } = listening();
+      const mends = [];
+      for (const table of tables) mends.push(await breakTable(table, account));
+      let used: number;
+      try {
+        used = await insertOneByOne(client, account);
+      } finally {
+        for (const mend of mends) await mend();
+        await client.end();
+      }
+      const fails = mode === "inline" || tables.some((table) => table === "deltas");
+      assert.ok(used <= 45, `${used} subtransactions`);
+      assert.is(warnings.length, fails ? 1 : 0, warnings.join("\n"));
+      assert.is(await cleanDays(account), fails ? "{}" : "{(,)}");
+      await assertExact(account);
+      await sql`select rollup.repair(${account})`;
+      await assertTotalsExactEverywhere(account);
+    });
+  }
+}
+
+test("neither deltas nor marks can be written: the host goes on, is told each time, and verify finds it (rule)", async () => {
   const account = await accountIn("UTC");
   await sql`select rollup.set_write_mode(${account}, 'append')`;
-  await sql.begin(async (tx) => {
-    for (let n = 0; n < 200; n++) {
-      await tx`insert into public.reporting_events (name, value, account_id) values ('reply_time', 1, ${account})`;
-    }
-  });
-  assert.is(await pending(account), 200);
-  const [row] =
-    await sql`select count(distinct xmin::text)::int as xids from rollup.deltas where account_id = ${account}`;
-  assert.ok(row?.xids <= 50, `${row?.xids} subtransactions`);
+  const { client, warnings } = listening();
+  const mends = [await breakTable("deltas", account), await breakTable("dirty_marks", account)];
+  let used: number;
+  try {
+    used = await insertOneByOne(client, account);
+  } finally {
+    for (const mend of mends) await mend();
+    await client.end();
+  }
+  assert.ok(used <= 45, `${used} subtransactions`);
+  assert.is(warnings.filter((warning) => warning.includes("could not be added")).length, 1);
+  assert.is(warnings.filter((warning) => warning.includes("not even marked")).length, 200);
+  const found = await sql`select distinct structure, date from rollup.verify(${account})`;
+  assert.equal(
+    found.map((row) => ({ ...row })),
+    [{ structure: "ledger", date: "2026-02-11" }],
+  );
+  await sql`select rollup.repair(${account})`;
+  await assertTotalsExactEverywhere(account);
+});
+
+test("what failed in a savepoint that is rolled back is tried again; what failed before it is not", async () => {
+  const account = await accountIn("UTC");
+  const { client, warnings } = listening();
+  const fail = async (tx: Sql) => {
+    await tx`update rollup.account_settings set reporting_timezone = 'Mars/Olympus' where account_id = ${account}`;
+    await insert(tx, account, handoff);
+    await tx`update rollup.account_settings set reporting_timezone = 'UTC' where account_id = ${account}`;
+  };
+  await client.unsafe("begin");
+  await client.unsafe("savepoint s");
+  await fail(client);
+  await client.unsafe("rollback to s");
+  assert.is(warnings.length, 1);
+  await insert(client, account, { ...handoff, conversation_id: 2 });
+  assert.is((await stored(account, client)).length, 2);
+  await client.unsafe("savepoint t");
+  await client.unsafe("release t");
+  await fail(client);
+  assert.is(warnings.length, 2);
+  await insert(client, account, { ...handoff, conversation_id: 3 });
+  await insert(client, account, { ...handoff, conversation_id: 4 });
+  assert.is(warnings.length, 2);
+  assert.is(await cleanDays(account, client), "{}");
+  const [marks] = await client`
+    select count(*) filter (where date is null)::int as whole, count(*)::int as all from rollup.dirty_marks where account_id = ${account}`;
+  assert.equal({ ...marks }, { whole: 1, all: 1 });
+  await client.unsafe("commit");
+  await client.end();
+  await sql`select rollup.repair(${account})`;
   await assertExactEverywhere(account);
 });
 

@@ -12,7 +12,7 @@ export interface Event {
   user_id?: number | null;
   inbox_id?: number | null;
   conversation_id?: number | null;
-  created_at?: string;
+  created_at?: string | null;
 }
 
 let accounts = 0;
@@ -151,3 +151,43 @@ export async function sqlstate(work: PromiseLike<unknown>): Promise<string> {
     return (error as { code?: string }).code ?? String(error);
   }
 }
+
+/** A hand-off of a conversation. */
+export const handoff = {
+  name: "conversation_bot_handoff",
+  conversation_id: 1,
+  user_id: 7,
+  created_at: "2026-02-11 12:00:00",
+};
+
+/** A client whose warnings are kept. */
+export function listening(options: { url?: string; settings?: Record<string, string> } = {}): {
+  client: Sql;
+  warnings: string[];
+} {
+  const warnings: string[] = [];
+  const client = connect({
+    ...options,
+    onNotice: ({ severity, message }) => {
+      if (severity === "WARNING") warnings.push(String(message));
+    },
+  });
+  return { client, warnings };
+}
+
+/** Statements of the host. */
+export const operations: Record<string, (client: Sql, account: number) => PromiseLike<unknown>> = {
+  "an insert": (client, account) => insert(client, account, { ...handoff, conversation_id: 2 }),
+  "an insert of many": (client, account) =>
+    insert(
+      client,
+      account,
+      handoff,
+      { ...handoff, conversation_id: 2 },
+      { name: "reply_time", created_at: "2026-02-13 12:00:00" },
+    ),
+  "an update": (client, account) =>
+    client`update public.reporting_events set conversation_id = 3, user_id = 8 where account_id = ${account}`,
+  "a delete": (client, account) =>
+    client`delete from public.reporting_events where account_id = ${account}`,
+};

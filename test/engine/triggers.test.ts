@@ -52,7 +52,7 @@ test("truncate marks every account with a zone, and does nothing else (rule)", a
 
 for (const removal of [
   "drop trigger reporting_events_rollup_insert on public.reporting_events",
-  "alter table public.reporting_events disable trigger reporting_events_rollup_update_old",
+  "alter table public.reporting_events disable trigger reporting_events_rollup_update",
 ]) {
   test(`migrate finds a trigger missing (${removal.split(" ")[0]}): all coverage goes`, async () => {
     const { sql, url, drop } = await createDatabase();
@@ -75,6 +75,48 @@ for (const removal of [
     await drop();
   });
 }
+
+test("coverage counts on its table only: at once, with deltas pending, and back again (rule)", async () => {
+  const { sql, url, drop } = await createDatabase();
+  await sql`select rollup.set_reporting_timezone(1, 'UTC')`;
+  await insert(
+    sql,
+    1,
+    { user_id: 7 },
+    { created_at: "2026-02-10", name: "conversation_bot_handoff", conversation_id: 1 },
+  );
+  await sql`select rollup.backfill(1)`;
+  await sql`select rollup.set_write_mode(1, 'append')`;
+  await insert(sql, 1, { user_id: 8 });
+  await sql`select rollup.set_write_mode(1, 'inline')`;
+  await sql.unsafe(`
+    create table public.copied (like public.reporting_events including all);
+    insert into public.copied select * from public.reporting_events where user_id is null;
+    alter table public.reporting_events rename to former;
+    alter table public.copied rename to reporting_events;
+    select setval(pg_get_serial_sequence('public.reporting_events', 'id'), 1000)`);
+  await migrate(url, { createHostTables: true });
+  assert.is(await cleanDays(1, sql), "{}");
+  await insert(sql, 1, {}, { user_id: 9 });
+  await insert(sql, 1, { created_at: "2026-02-12" });
+  await sql`insert into public.former (id, name, account_id, created_at, updated_at) values (-1, 'reply_time', 1, '2026-02-12', now())`;
+  assert.is(await cleanDays(1, sql), "{}");
+  await sql`select rollup.backfill(1, '2026-02-11', '2026-02-11')`;
+  assert.is(await cleanDays(1, sql), "{[2026-02-11,2026-02-12)}");
+  await assertExact(1, sql);
+  await sql`select rollup.backfill(1)`;
+  assert.is(await cleanDays(1, sql), "{(,)}");
+  await assertExact(1, sql);
+  await sql.unsafe(
+    "alter table public.reporting_events rename to copied; alter table public.former rename to reporting_events",
+  );
+  assert.is(await cleanDays(1, sql), "{}");
+  await sql`select rollup.fold(1)`;
+  await sql`select rollup.backfill(1)`;
+  assert.is(await cleanDays(1, sql), "{(,)}");
+  await assertExact(1, sql);
+  await drop();
+});
 
 test("a rebuild that began while a trigger was missing claims nothing", async () => {
   const { sql, url, drop } = await createDatabase();

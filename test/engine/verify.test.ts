@@ -24,6 +24,12 @@ interface Found {
   actual_count: string | null;
   expected_sum_value: string | null;
   actual_sum_value: string | null;
+  expected_sum_value_business_hours: string | null;
+  actual_sum_value_business_hours: string | null;
+  expected_count_value: string | null;
+  actual_count_value: string | null;
+  expected_count_value_business_hours: string | null;
+  actual_count_value_business_hours: string | null;
 }
 
 async function verify(
@@ -93,6 +99,42 @@ const damages: [string, string, (account: number) => string][] = [
       `update rollup.reporting_events_rollups set sum_value_business_hours = 0 where account_id = ${a} and date = '2026-02-11' and metric = 'first_response'`,
   ],
   [
+    "a wrong count of values",
+    "rollup",
+    (a) =>
+      `update rollup.reporting_events_rollups set count_value = count_value + 1 where account_id = ${a} and date = '2026-02-11' and metric = 'first_response'`,
+  ],
+  [
+    "a wrong count of values in business hours",
+    "rollup",
+    (a) =>
+      `update rollup.reporting_events_rollups set count_value_business_hours = 0 where account_id = ${a} and date = '2026-02-11' and metric = 'first_response'`,
+  ],
+  [
+    "a distinct count gone",
+    "rollup",
+    (a) =>
+      `delete from rollup.reporting_events_rollups where account_id = ${a} and date = '2026-02-11' and metric = 'bot_handoffs_count'`,
+  ],
+  [
+    "a distinct count too many",
+    "rollup",
+    (a) =>
+      `insert into rollup.reporting_events_rollups values (${a}, '2026-02-11', 'inbox', 5, 'bot_handoffs_count', 1)`,
+  ],
+  [
+    "a total of no known metric",
+    "rollup",
+    (a) =>
+      `insert into rollup.reporting_events_rollups values (${a}, '2026-02-11', 'account', ${a}, 'forgotten_count', 1)`,
+  ],
+  [
+    "a wrong previous date, the count of its day being right",
+    "previous_date",
+    (a) =>
+      `update rollup.previous_dates set previous_date = '-infinity' where account_id = ${a} and date = '2026-02-11' and previous_date = '2026-02-10'`,
+  ],
+  [
     "a wrong ledger count",
     "ledger",
     (a) =>
@@ -108,7 +150,7 @@ const damages: [string, string, (account: number) => string][] = [
     "a ledger row too many",
     "ledger",
     (a) =>
-      `insert into rollup.ledger values (${a}, 'conversation_resolved', 9, '2026-02-11', 1, null, null)`,
+      `insert into rollup.ledger values (${a}, 'conversation_bot_handoff', 9, '2026-02-11', 1, null, null)`,
   ],
   [
     "a wrong previous date",
@@ -125,7 +167,7 @@ const damages: [string, string, (account: number) => string][] = [
     "a previous date too many",
     "previous_date",
     (a) =>
-      `insert into rollup.previous_dates values (${a}, 'conversation_resolved', 'inbox', 3, '2026-02-11', '2026-02-01', 1)`,
+      `insert into rollup.previous_dates values (${a}, 'conversation_bot_handoff', 'inbox', 3, '2026-02-11', '2026-02-01', 1)`,
   ],
   [
     "a delta gone astray",
@@ -168,7 +210,70 @@ test("an event that no trigger saw, in words and numbers", async () => {
   assert.is(found?.actual_count, "1");
   assert.is(found?.expected_sum_value, "12");
   assert.is(found?.actual_sum_value, "5");
+  assert.equal(
+    [found?.expected_sum_value_business_hours, found?.actual_sum_value_business_hours],
+    ["2", "1"],
+  );
+  assert.equal([found?.expected_count_value, found?.actual_count_value], ["2", "1"]);
+  assert.equal(
+    [found?.expected_count_value_business_hours, found?.actual_count_value_business_hours],
+    ["2", "1"],
+  );
   assert.equal(await repair(account), ["2026-02-11"]);
+});
+
+test("a value that came and went behind the trigger: only the count of values differs", async () => {
+  const account = await filled();
+  await untracked(
+    (behind) =>
+      behind`update public.reporting_events set value = 0 where account_id = ${account} and name = 'first_response' and created_at::date = '2026-02-11'`,
+  );
+  await sql`update rollup.reporting_events_rollups set sum_value = 0, count_value = 0
+    where account_id = ${account} and date = '2026-02-11' and metric = 'first_response'`;
+  const found = await verify(account);
+  assert.equal(
+    found.map((row) => [
+      row.dimension_type,
+      row.expected_sum_value,
+      row.expected_count_value,
+      row.actual_count_value,
+    ]),
+    [
+      ["account", "0", "1", "0"],
+      ["agent", "0", "1", "0"],
+    ],
+  );
+  assert.equal(await repair(account), ["2026-02-11"]);
+  await assertExactEverywhere(account);
+});
+
+test("one round of repair is enough: a hand-off that no trigger saw, before and between others", async () => {
+  const account = await filled();
+  await untracked((behind) =>
+    insert(
+      behind,
+      account,
+      {
+        name: "conversation_bot_handoff",
+        conversation_id: 2,
+        user_id: 8,
+        created_at: "2026-02-08 12:00:00",
+      },
+      {
+        name: "conversation_bot_handoff",
+        conversation_id: 1,
+        user_id: 7,
+        created_at: "2026-02-11 13:00:00",
+      },
+    ),
+  );
+  // What the raw events say of the ledger is found; the rest follows from it.
+  assert.equal(
+    (await verify(account)).map((row) => `${row.structure} ${row.date}`),
+    ["ledger 2026-02-08", "ledger 2026-02-11"],
+  );
+  assert.equal(await repair(account), ["2026-02-08", "2026-02-11"]);
+  await assertExactEverywhere(account);
 });
 
 test("an event that no trigger saw, deleted: its total is below 0, which reads would add", async () => {

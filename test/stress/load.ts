@@ -428,7 +428,8 @@ function describe(account: number, found: Difference[]): string[] {
 async function contents(sql: Sql, account: number): Promise<string> {
   const [row] = await sql`
     select md5(concat(
-      (select string_agg(concat_ws(' ', date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours), ','
+      (select string_agg(concat_ws(' ', date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours,
+                                   count_value, count_value_business_hours), ','
                          order by date, dimension_type, dimension_id, metric)
        from rollup.reporting_events_rollups where account_id = ${account}),
       (select string_agg(l::text, ',' order by l::text) from rollup.ledger as l where account_id = ${account}),

@@ -9,8 +9,10 @@ const expected = `
   select
     e.date, d.dimension_type, d.dimension_id, m.metric,
     case m.payload when 'distinct' then count(distinct e.conversation_id) else count(*) end as count,
-    case m.payload when 'duration' then trim_scale(sum(e.micros) / 1000000) else 0 end as sum_value,
-    case m.payload when 'duration' then trim_scale(sum(e.business_micros) / 1000000) else 0 end as sum_value_business_hours
+    case m.payload when 'duration' then trim_scale(coalesce(sum(e.micros), 0) / 1000000) else 0 end as sum_value,
+    case m.payload when 'duration' then trim_scale(coalesce(sum(e.business_micros), 0) / 1000000) else 0 end as sum_value_business_hours,
+    case m.payload when 'duration' then count(e.micros) else 0 end as count_value,
+    case m.payload when 'duration' then count(e.business_micros) else 0 end as count_value_business_hours
   from (
     select
       case
@@ -18,12 +20,11 @@ const expected = `
         else r.created_at::date
       end as date,
       r.name, r.account_id::bigint, r.user_id::bigint, r.inbox_id::bigint, r.conversation_id,
-      case when abs(r.value) < 9.2e12 then round(r.value * 1e6)::bigint else 0 end::numeric as micros,
-      case when abs(r.value_in_business_hours) < 9.2e12 then round(r.value_in_business_hours * 1e6)::bigint else 0 end::numeric
-        as business_micros
+      case when abs(r.value) < 9.2e12 then round(r.value * 1e6)::bigint end::numeric as micros,
+      case when abs(r.value_in_business_hours) < 9.2e12 then round(r.value_in_business_hours * 1e6)::bigint end::numeric as business_micros
     from rollup.account_settings s
     join public.reporting_events r on r.account_id = s.account_id
-    where s.account_id = $1 and s.reporting_timezone is not null
+    where s.account_id = $1 and s.reporting_timezone is not null and r.created_at is not null
   ) e
   cross join lateral (
     values ('account', e.account_id), ('agent', e.user_id), ('inbox', e.inbox_id)
@@ -41,7 +42,7 @@ const expected = `
   group by e.date, d.dimension_type, d.dimension_id, m.metric, m.payload`;
 
 const columns =
-  "date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours";
+  "date, dimension_type, dimension_id, metric, count, sum_value, sum_value_business_hours, count_value, count_value_business_hours";
 
 const differing = `
   with expected as materialized (
@@ -113,7 +114,7 @@ const distinctDiffering = `
       values ('account', e.account_id::bigint), ('agent', e.user_id::bigint), ('inbox', e.inbox_id::bigint)
     ) as d (dimension_type, dimension_id)
     where s.account_id = $1
-      and e.name in ('conversation_bot_handoff', 'conversation_resolved')
+      and e.name = 'conversation_bot_handoff'
       and e.conversation_id is not null
       and d.dimension_id is not null
     group by 1, 2, 3, 4, 5

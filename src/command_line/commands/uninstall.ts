@@ -1,5 +1,6 @@
 import type { Command } from "commander";
-import { open, target } from "../../database/connection.js";
+import { open } from "../../database/connection.js";
+import { target } from "../../database/explain.js";
 import { uninstall } from "../../database/uninstall.js";
 import { action } from "../command.js";
 import { confirm, requireTerminal } from "../terminal/prompts.js";

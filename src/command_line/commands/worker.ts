@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { target } from "../../database/connection.js";
+import { target } from "../../database/explain.js";
 import { startWorker } from "../../worker/worker.js";
 import { countArgument } from "../arguments.js";
 import { action } from "../command.js";
