@@ -198,7 +198,7 @@ async function assertDays(when: string): Promise<void> {
 }
 
 const before: Averages = "of all events";
-const after: Averages = "of all events";
+const after: Averages = "of events with a value";
 
 // --- A host that goes on --------------------------------------------------------------------------------
 
