@@ -23,28 +23,48 @@ language sql stable parallel safe as $$
 $$;
 comment on function rollup.rollup_rows(rollup.read, text) is 'The daily totals of a metric in the rollups.';
 
-create or replace function rollup.pending_rows(p_read rollup.read, p_event_name text)
-returns table (
-  date date, dimension_id bigint, conversation_id bigint, count bigint, sum_value numeric, count_value bigint
-)
+create or replace function rollup.pending_sums(p_read rollup.read, p_event_name text)
+returns table (date date, dimension_id bigint, count bigint, sum_value numeric, count_value bigint)
 language sql stable parallel safe as $$
-  select d.*
+  select d.date, d.dimension_id, d.count::bigint, d.sum_value, d.count_value::bigint
   from unnest((p_read).rollup_days) as days
   cross join lateral (
     select
-      p.date, rollup.dimension_id((p_read).dimension_type, p.account_id, p.user_id, p.inbox_id) as dimension_id, p.conversation_id, p.count,
-      case when (p_read).business_hours then p.sum_value_business_hours else p.sum_value end,
-      case when (p_read).business_hours then p.count_value_business_hours else p.count_value end
+      p.date, rollup.dimension_id((p_read).dimension_type, p.account_id, p.user_id, p.inbox_id) as dimension_id, sum(p.count) as count,
+      sum(case when (p_read).business_hours then p.sum_value_business_hours else p.sum_value end) as sum_value,
+      sum(case when (p_read).business_hours then p.count_value_business_hours else p.count_value end) as count_value
     from rollup.deltas as p
     where p.account_id = (p_read).account_id
       and p.generation = (p_read).generation
       and p.event_name = p_event_name
       and p.date >= lower(days) and p.date < upper(days)
-    offset 0
+    group by 1, 2
   ) as d
   where d.dimension_id between (p_read).first_dimension_id and (p_read).last_dimension_id
 $$;
-comment on function rollup.pending_rows(rollup.read, text) is 'The pending deltas of an event name on the days that are taken from rollups.';
+comment on function rollup.pending_sums(rollup.read, text) is
+  'What the pending deltas of an event name add to the days that are taken from rollups.';
+
+create or replace function rollup.pending_conversations(p_read rollup.read, p_event_name text)
+returns table (date date, conversation_id bigint, count bigint)
+language sql stable parallel safe as $$
+  select d.date, d.conversation_id, d.count::bigint
+  from unnest((p_read).rollup_days) as days
+  cross join lateral (
+    select p.date, p.conversation_id, sum(p.count) as count
+    from rollup.deltas as p
+    where p.account_id = (p_read).account_id
+      and p.generation = (p_read).generation
+      and p.event_name = p_event_name
+      and p.conversation_id is not null
+      and p.date >= lower(days) and p.date < upper(days)
+      and rollup.dimension_id((p_read).dimension_type, p.account_id, p.user_id, p.inbox_id) = (p_read).first_dimension_id
+    group by 1, 2
+    having sum(p.count) <> 0
+  ) as d
+$$;
+comment on function rollup.pending_conversations(rollup.read, text) is
+  'Signed counts of the events that conversations have in the pending deltas of the days that are taken from rollups, in one dimension.';
 
 create or replace function rollup.raw_rows(p_read rollup.read, p_event_name text)
 returns table (period timestamp, dimension_id bigint, conversation_id bigint, sign int, value bigint)
@@ -120,11 +140,7 @@ begin
       select o.period, o.dimension_id, sum(o.count)::bigint as count, sum(o.sum_value) as sum_value, sum(o.count_value)::bigint as count_value
       from (
         select rollup.period(d.date, p_read.group_by)::timestamp as period, d.dimension_id, d.count, d.sum_value, d.count_value
-        from (
-          select p.date, p.dimension_id, sum(p.count)::bigint as count, sum(p.sum_value) as sum_value, sum(p.count_value)::bigint as count_value
-          from rollup.pending_rows(p_read, p_event_name) as p
-          group by 1, 2
-        ) as d
+        from rollup.pending_sums(p_read, p_event_name) as d
         union all
         select e.period, e.dimension_id, e.count, e.sum_value, e.count_value
         from rollup.raw_sums(p_read, p_event_name) as e
@@ -156,10 +172,7 @@ declare
 begin
   return query
     with pending as materialized (
-      select d.date, d.conversation_id, sum(d.count) as count
-      from rollup.pending_rows(p_read, p_event_name) as d
-      where d.conversation_id is not null
-      group by 1, 2
+      select d.date, d.conversation_id, d.count from rollup.pending_conversations(p_read, p_event_name) as d
     ),
     raw as materialized (
       select distinct e.period, e.conversation_id
