@@ -1244,7 +1244,7 @@ comment on function rollup.heartbeat(p_worker_id text) is 'Registers a worker as
 create function rollup.enqueue_repairs()
 returns SETOF bigint
 language sql volatile;
-comment on function rollup.enqueue_repairs() is 'Queues a backfill for accounts with dirty marks: of the days marked, or of the whole account. None while one of the account is under way or while its settings are being changed, nor within an hour after one of the same days failed or was cancelled. Returns the runs.';
+comment on function rollup.enqueue_repairs() is 'Queues a backfill for accounts with dirty marks: of the days marked, or of the whole account; and of accounts whose rollups belong to another table of the host, or to a version before this was known. None while one of the account is under way or while its settings are being changed, nor within an hour after one of the same days failed or was cancelled. Returns the runs.';
 
 create function rollup.worker_health()
 returns TABLE(workers bigint, jobs_ready bigint, jobs_running bigint, jobs_later bigint, jobs_given_up bigint, backfills_pending bigint, backfills_running bigint, accounts_to_fold bigint, deltas_pending bigint, dirty_accounts bigint)
