@@ -472,6 +472,12 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.lock_settings(p_account_id integer) is 'The settings row of an account, created if missing, locked.';
 
+create function rollup.next_generation()
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.next_generation() is 'Numbers a change of an account''s settings, and notes that this transaction makes one: until it has ended nobody else sees it.';
+
 create function rollup.set_reporting_events_rollup(p_account_id integer, p_enabled boolean)
 returns rollup.account_settings
 language plpgsql volatile
@@ -705,7 +711,7 @@ comment on function rollup.fold(p_account_id integer) is 'Applies the pending de
 create function rollup.guarded_firings()
 returns integer
 language sql immutable parallel safe;
-comment on function rollup.guarded_firings() is 'How often the trigger may lock accounts and write in subtransactions of one transaction: the lock table is the whole server''s, and more than 64 subtransactions slow readers down. From then on it appends without a guard.';
+comment on function rollup.guarded_firings() is 'How often the trigger may lock accounts and write in subtransactions of one transaction: the lock table is the whole server''s, and more than 64 subtransactions slow readers down. From then on it appends without a guard. The last guarded firing appends too: that shows that it can be done, and no lock on rollup.deltas comes in between.';
 
 create function rollup.inline_events()
 returns integer
