@@ -248,10 +248,16 @@ function pause(milliseconds: number): Promise<void> {
   return new Promise((done) => setTimeout(done, milliseconds));
 }
 
-async function eventually(what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 60_000; !(await holds()); ) {
-    if (Date.now() > deadline) throw new Error(`not within a minute: ${what}`);
-    await pause(100);
+/** Waits until the worker has left nothing undone; throws, telling what is left, when it takes too long. */
+async function nothingIsLeft(): Promise<void> {
+  for (const deadline = Date.now() + 60_000; ; await pause(100)) {
+    const left = (await waiting()) ?? {};
+    if (Object.values(left).every((count) => count === 0)) return;
+    if (Date.now() < deadline) continue;
+    const runs = await sql`
+      select * from rollup.backfill_runs where state not in ('done', 'cancelled') order by id`;
+    const jobs = await sql`select * from rollup_worker.jobs`;
+    throw new Error(`not within a minute: ${JSON.stringify([left, [...runs], [...jobs]])}`);
   }
 }
 
@@ -293,10 +299,7 @@ upgrade("exact at every moment, and everything that was under way is finished", 
         await assertDays("while the worker and the host work");
       }
       assert.ok((await host.stop()) > 20);
-      await eventually("nothing is left to do", async () => {
-        const left = await waiting();
-        return Object.values(left ?? {}).every((count) => count === 0);
-      });
+      await nothingIsLeft();
     } finally {
       await worker.stop();
     }
