@@ -1,5 +1,28 @@
 -- Which days the rollups of an account hold completely, and which generation of its settings they belong to.
 
+create or replace function rollup.host_partitions()
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_object_agg(c.oid, c.relfilenode), '{}')
+  from pg_partition_tree(rollup.host_relation()) as t
+  join pg_class as c on c.oid = t.relid
+  where t.isleaf and c.oid <> rollup.host_relation()
+$$;
+comment on function rollup.host_partitions() is 'The partitions of the host''s table, by oid, with the files that hold their rows.';
+
+create or replace function rollup.knows_partitions()
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  return (select c.relkind <> 'p' from pg_class as c where c.oid = rollup.host_relation())
+    or exists (select from rollup.host_table as h where h.state -> 'partitions' = rollup.host_partitions());
+end
+$$;
+comment on function rollup.knows_partitions() is
+  'Whether the host''s table has the partitions that it had when the worker last looked, if any: rows come and go with others.';
+
 create or replace function rollup.current_coverage(p_account_id int)
 returns setof rollup.account_coverage
 language sql stable parallel safe as $$
@@ -7,9 +30,10 @@ language sql stable parallel safe as $$
   from rollup.account_settings as s
   join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
   where s.account_id = p_account_id and s.reporting_timezone is not null and c.host_relation = rollup.host_relation()
+    and rollup.knows_partitions()
 $$;
 comment on function rollup.current_coverage(int) is
-  'The coverage of an account if its rollups belong to the present zone and to the present table of the host; else no row, and they '
+  'The coverage of an account if its rollups belong to the present zone, and to the present table of the host and its partitions; else no row, and they '
   'count for nothing.';
 
 create or replace function rollup.clean_days(p_account_id int)
@@ -135,7 +159,8 @@ begin
     from rollup.account_coverage as c
     where c.account_id = p_account_id and c.host_relation is distinct from rollup.host_relation();
     update rollup.account_coverage as c
-    set generation = v_settings.generation, host_relation = rollup.host_relation(), covered = '{}', awaited = null
+    set generation = v_settings.generation, host_relation = rollup.host_relation(), covered = '{}', awaited = null,
+      zone_rules = rollup.zone_rules(v_settings.reporting_timezone)
     where c.account_id = p_account_id;
   end if;
   -- Whoever begins from here on sees the settings that we have seen, unless it is we who are changing them.

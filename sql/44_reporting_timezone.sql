@@ -28,8 +28,8 @@ begin
   where s.account_id = p_account_id
   returning * into v_settings;
   -- A first zone has no older rows to clear: its rollups begin with the next event. (On conflict alone would wait for a rebuild.)
-  insert into rollup.account_coverage (account_id, generation, host_relation)
-  select p_account_id, v_generation, rollup.host_relation()
+  insert into rollup.account_coverage (account_id, generation, host_relation, zone_rules)
+  select p_account_id, v_generation, rollup.host_relation(), rollup.zone_rules(v_timezone)
   where not exists (select from rollup.account_coverage as c where c.account_id = p_account_id)
   on conflict (account_id) do nothing;
 

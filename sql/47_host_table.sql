@@ -10,15 +10,15 @@ set search_path = pg_catalog, pg_temp as $$
     select
     from pg_trigger as g
     join pg_proc as p on p.oid = g.tgfoid
-    where g.tgrelid = to_regclass('public.reporting_events') and g.tgenabled in ('O', 'A') and g.tgtype & e.bit > 0
+    where g.tgrelid = rollup.host_relation() and g.tgenabled in ('O', 'A') and g.tgtype & e.bit > 0
       and p.pronamespace = 'rollup'::regnamespace
   )
   union all
   select format('The subscription %s writes to public.reporting_events, which fires no trigger of ours: keep rollups where the events are made.', s.subname)
   from pg_subscription_rel as r
   join pg_subscription as s on s.oid = r.srsubid
-  where r.srrelid = to_regclass('public.reporting_events')
-    or r.srrelid in (select t.relid from pg_partition_tree(to_regclass('public.reporting_events')) as t)
+  where r.srrelid = rollup.host_relation()
+    or r.srrelid in (select t.relid from pg_partition_tree(rollup.host_relation()) as t)
 $$;
 comment on function rollup.host_table_obstacles() is 'Why changes of the host''s table do not reach us, in plain words; no row if they do.';
 
@@ -35,14 +35,9 @@ set search_path = pg_catalog, pg_temp as $$
       join pg_proc as p on p.oid = g.tgfoid
       where g.tgrelid = h.oid and p.pronamespace = 'rollup'::regnamespace
     ),
-    'partitions', (
-      select coalesce(jsonb_object_agg(c.oid, c.relfilenode), '{}')
-      from pg_partition_tree(h.oid) as t
-      join pg_class as c on c.oid = t.relid
-      where t.isleaf and c.oid <> h.oid
-    )
+    'partitions', rollup.host_partitions()
   )
-  from (select to_regclass('public.reporting_events')::oid) as h (oid)
+  from (select rollup.host_relation()) as h (oid)
 $$;
 comment on function rollup.host_table_state() is
   'What would be another if the host''s table had been changed behind our triggers: itself, the triggers, the partitions and their files.';
@@ -113,3 +108,34 @@ comment on function rollup.watch_host_table() is
   'Compares the host''s table with what it was at the last look. Where rows may have come or gone behind our triggers, no day of any '
   'account is clean any more: reads use raw events, and backfills are queued, though not before changes reach us again. Returns how many '
   'accounts begin anew. The worker does this once a minute.';
+
+create or replace function rollup.watch_zone_rules()
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_account_id int;
+  v_accounts bigint := 0;
+begin
+  for v_account_id in
+    with zone as materialized (
+      select z.name, rollup.zone_rules(z.name) as rules
+      from (select distinct s.reporting_timezone as name from rollup.account_settings as s where s.reporting_timezone is not null) as z
+    )
+    select s.account_id
+    from rollup.account_settings as s
+    join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
+    join zone as z on z.name = s.reporting_timezone
+    where z.rules <> c.zone_rules
+  loop
+    update rollup.account_settings as s set generation = rollup.next_generation(), updated_at = now() where s.account_id = v_account_id;
+    perform rollup.enqueue_backfill(v_account_id);
+    v_accounts := v_accounts + 1;
+  end loop;
+  return v_accounts;
+end
+$$;
+comment on function rollup.watch_zone_rules() is
+  'Compares the clocks of the accounts'' zones with those that their rollups were made by. Where a government has changed them, also for the '
+  'past, events have moved to other days: the account begins anew, as after a change of its zone. Returns how many do. The worker does this '
+  'when it starts and daily, migrate every time; sessions that are older than the server''s new time zone data reckon by the old.';

@@ -49,3 +49,6 @@ begin
   end loop;
 end
 $$;
+
+select rollup.watch_host_table();
+select rollup.watch_zone_rules();

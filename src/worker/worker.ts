@@ -8,7 +8,7 @@ import { pause, repeatedly } from "../database/retry.js";
 import { Queue } from "./queue.js";
 import { fold } from "./tasks/fold.js";
 import { health } from "./tasks/health.js";
-import { forget, repair, requeue, watch } from "./tasks/repair.js";
+import { forget, repair, requeue, watch, watchZones } from "./tasks/repair.js";
 import type { WorkerContext } from "./tasks/task.js";
 import { Trouble } from "./trouble.js";
 
@@ -52,7 +52,7 @@ export async function startWorker(url: string, options: WorkerOptions = {}): Pro
   }
   const trouble = new Trouble(log);
   const queue = new Queue({ url, concurrency, context, heartbeat, trouble });
-  const running = [queue.run(signal), ...startTimers(context, { trouble, signal, foldEvery })];
+  const running = [queue.run(signal), ...startTimers(context, { url, trouble, signal, foldEvery })];
   return {
     failure: () => queue.failure,
     stop: async () => {
@@ -64,6 +64,7 @@ export async function startWorker(url: string, options: WorkerOptions = {}): Pro
 }
 
 interface TimerOptions {
+  url: string;
   trouble: Trouble;
   signal: AbortSignal;
   foldEvery: number;
@@ -72,7 +73,7 @@ interface TimerOptions {
 /** What has no job of its own; each until the signal is aborted. */
 function startTimers(
   context: WorkerContext,
-  { trouble, signal, foldEvery }: TimerOptions,
+  { url, trouble, signal, foldEvery }: TimerOptions,
 ): Promise<void>[] {
   const timer = (what: string, every: number, work: () => Promise<unknown>) =>
     repeatedly(work, { signal, every, failed: (error) => trouble.tell(`${what} failed`, error) });
@@ -82,6 +83,7 @@ function startTimers(
       await repair(context);
     }),
     timer("watching the host's table", minute, () => watch(context)),
+    timer("watching time zones", 24 * 60 * minute, () => watchZones(context, url)),
     timer("forgetting old backfills", 24 * 60 * minute, () => forget(context)),
     pause(minute, signal).then(() =>
       timer("the health line", minute, async () => {

@@ -1,3 +1,4 @@
+import { connect } from "../../database/connection.js";
 import type { WorkerContext } from "./task.js";
 
 /** Queues the rebuild of days that the trigger could not keep. */
@@ -14,6 +15,20 @@ export async function watch({ sql, log }: WorkerContext): Promise<void> {
   log("warn", "public.reporting_events was changed behind its triggers: rollups begin anew", {
     accounts: row?.accounts,
   });
+}
+
+/** Looks whether the clocks of a zone have changed, on a session that has not read the old ones. */
+export async function watchZones({ log }: WorkerContext, url: string): Promise<void> {
+  const fresh = connect(url, { max: 1, applicationName: "reporting-rollup worker" });
+  try {
+    const [row] = await fresh<{ accounts: string }[]>`select rollup.watch_zone_rules() as accounts`;
+    if (Number(row?.accounts) === 0) return;
+    log("warn", "the rules of time zones have changed: rollups begin anew", {
+      accounts: row?.accounts,
+    });
+  } finally {
+    await fresh.end({ timeout: 1 });
+  }
 }
 
 /** Removes runs that ended long ago. */
