@@ -3,7 +3,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { migrate } from "../../src/database/migrate.js";
 import type { Sql } from "../support/client.js";
-import { createDatabase, type TestDatabase } from "../support/database.js";
+import { connect, createDatabase, type TestDatabase } from "../support/database.js";
 import { assertExactEverywhere, cleanDays, insert, rollups } from "./support.js";
 
 const hostTable = suite("the host's table");
@@ -141,7 +141,8 @@ hostTable("another table under its name", async () => {
 
 hostTable("a subscription fires no trigger: nothing is clean beside one", async () => {
   const sql = await prepared();
-  await sql.unsafe(`
+  const superuser = connect({ url: databases[0]?.url as string, superuser: true });
+  await superuser.unsafe(`
     create subscription feed connection 'host=nowhere' publication p with (connect = false);
     set allow_system_table_mods = on;
     insert into pg_subscription_rel (srsubid, srrelid, srsubstate)
@@ -150,7 +151,9 @@ hostTable("a subscription fires no trigger: nothing is clean beside one", async 
   assert.match(warning?.w, "The subscription feed writes to public.reporting_events");
   assert.is(await watch(sql), 2);
   assert.is(await cleanDays(1, sql), "{}");
-  await sql.unsafe("alter subscription feed set (slot_name = none); drop subscription feed");
+  await superuser.unsafe("alter subscription feed set (slot_name = none)");
+  await superuser.unsafe("drop subscription feed");
+  await superuser.end();
 });
 
 hostTable("partitions: new ones and their rows are none of our business", async () => {
