@@ -36,6 +36,16 @@ comment on function rollup.current_coverage(int) is
   'The coverage of an account if its rollups belong to the present zone, and to the present table of the host and its partitions; else no row, and they '
   'count for nothing.';
 
+create or replace function rollup.covered_days(p_account_id int)
+returns datemultirange
+language plpgsql stable parallel safe
+set search_path = pg_catalog, pg_temp as $$
+begin
+  return coalesce((select c.covered from rollup.current_coverage(p_account_id) as c), '{}');
+end
+$$;
+comment on function rollup.covered_days(int) is 'The days of an account that are covered, dirty or not.';
+
 create or replace function rollup.clean_days(p_account_id int)
 returns datemultirange
 language plpgsql stable parallel safe

@@ -315,7 +315,7 @@ begin
 
   v_read := rollup.choose_sources(v_read, coalesce(v_payload = 'distinct', false));
   v_clean := rollup.clean_days(p_account_id);
-  v_covered := coalesce((select c.covered from rollup.current_coverage(p_account_id) as c), '{}');
+  v_covered := rollup.covered_days(p_account_id);
   v_whole := datemultirange(rollup.whole_days(p_since, p_until, v_read.timezone));
   v_touched := datemultirange(rollup.touched_days(p_since, p_until, v_read.timezone));
   if v_read.shortened_day is not null then

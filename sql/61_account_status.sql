@@ -76,7 +76,7 @@ select rollup.define_view('account_status', $view$
     s.account_id,
     s.reporting_timezone,
     s.reporting_events_rollup,
-    case when c.generation = s.generation and c.host_relation = rollup.host_relation() then c.covered else '{}' end as covered,
+    rollup.covered_days(s.account_id) as covered,
     case when s.reporting_timezone is not null then rollup.covered_share(s.account_id, s.reporting_timezone) end as covered_share,
     coalesce(m.dirty_days, 0) as dirty_days,
     coalesce(d.pending_deltas, 0) as pending_deltas,
@@ -94,6 +94,8 @@ select rollup.define_view('account_status', $view$
       when not rollup.has_timezone(s.reporting_timezone) then 'this server does not know its time zone'
       when c.generation = s.generation and c.covered <> '{}' and c.host_relation is distinct from rollup.host_relation()
         then 'its rollups were made from another table than public.reporting_events is now'
+      when c.generation = s.generation and c.covered <> '{}' and not rollup.knows_partitions()
+        then 'public.reporting_events has other partitions than when the worker last looked'
       when m.all_days then 'all of its days are dirty'
     end as problem
   from rollup.account_settings as s
