@@ -18,7 +18,14 @@ import { killTestFiles, type Outcome, runTestFile } from "./support/file.js";
 import { packages, startTestServer, type TestServer, template } from "./support/server.js";
 
 /** Files that have nothing to do with the PostgreSQL they run on. */
-const once = ["command_line/", "server/", "harness.test.ts"];
+const once = [
+  "command_line/",
+  "server/",
+  "database/url.test.ts",
+  "database/tls.test.ts",
+  "database/poolers.test.ts",
+  "harness.test.ts",
+];
 /** The files that take longest, longest first: they begin first. */
 const slow = [
   "worker/backfill_runs.test.ts",
@@ -80,8 +87,7 @@ async function main(): Promise<number> {
   const started = Date.now();
   const jobs = await plan();
   const majors = [...new Set(jobs.map(({ major }) => major))];
-  // The command line under test is the built one: what people run, and quicker to start.
-  const built = jobs.length > 0 ? build() : undefined;
+  const built = (await useCommandLine(jobs)) ? build() : undefined;
   for (const major of majors) servers.set(major, start(major));
   await Promise.all([built, ...servers.values()]);
   const outcomes = await runAll(jobs);
@@ -119,6 +125,14 @@ function matches(name: string, word: string): boolean {
 function rank(file: string): number {
   const place = slow.indexOf(file);
   return place < 0 ? slow.length : place;
+}
+
+/** The command line under test is the built one: what people run, and quicker to start. */
+async function useCommandLine(jobs: Job[]): Promise<boolean> {
+  const sources = await Promise.all(
+    jobs.map(({ file }) => readFile(join(root, "test", file), "utf8")),
+  );
+  return sources.some((source) => source.includes("support/cli.js") || source.includes("dist/"));
 }
 
 async function build(): Promise<void> {
