@@ -36,6 +36,7 @@ create table rollup.account_coverage (
   last_verification_differences bigint,
   host_relation oid,
   awaited text[],
+  zone_rules text,
   PRIMARY KEY (account_id)
 );
 comment on table rollup.account_coverage is 'Which days the rollups of an account hold completely. Changed under the account''s lock, but for two writers: a first zone adds the row, and migrate and the worker empty covered where triggers were missing.';
@@ -43,6 +44,7 @@ comment on column rollup.account_coverage.generation is 'The generation that the
 comment on column rollup.account_coverage.covered is 'The days whose rollups are complete.';
 comment on column rollup.account_coverage.host_relation is 'The table whose events the account''s rollups hold; where public.reporting_events is another one they count for nothing.';
 comment on column rollup.account_coverage.awaited is 'Transactions that may still write under an older zone: days are claimed when they have ended. NULL: nobody has looked yet.';
+comment on column rollup.account_coverage.zone_rules is 'Fingerprint of the clocks by which the account''s days were reckoned; where its zone has others now, its rollups begin anew.';
 
 create table rollup.account_settings (
   account_id integer not null,
@@ -453,6 +455,12 @@ returns TABLE(name text, iana text)
 language sql immutable parallel safe;
 comment on function rollup.rails_timezones() is 'Names of time zones in Ruby on Rails (ActiveSupport::TimeZone) with their IANA names: hosts built on Rails store them.';
 
+create function rollup.zone_rules(p_timezone text)
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.zone_rules(p_timezone text) is 'A fingerprint of the clocks of a zone from 1970 to 2040; NULL for NULL and for a zone that the server does not know. Takes some 20 ms.';
+
 -- sql/20_settings.sql
 
 create function rollup.writer_settings(p_account_id bigint)
@@ -545,10 +553,28 @@ comment on function rollup.require_all_rows(p_function text) is 'Raises RU011 wh
 
 -- sql/22_coverage.sql
 
+create function rollup.host_partitions()
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.host_partitions() is 'The partitions of the host''s table, by oid, with the files that hold their rows.';
+
+create function rollup.knows_partitions()
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.knows_partitions() is 'Whether the host''s table has the partitions that it had when the worker last looked, if any: rows come and go with others.';
+
 create function rollup.current_coverage(p_account_id integer)
 returns SETOF rollup.account_coverage
 language sql stable parallel safe;
-comment on function rollup.current_coverage(p_account_id integer) is 'The coverage of an account if its rollups belong to the present zone and to the present table of the host; else no row, and they count for nothing.';
+comment on function rollup.current_coverage(p_account_id integer) is 'The coverage of an account if its rollups belong to the present zone, and to the present table of the host and its partitions; else no row, and they count for nothing.';
+
+create function rollup.covered_days(p_account_id integer)
+returns datemultirange
+language plpgsql stable parallel safe
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.covered_days(p_account_id integer) is 'The days of an account that are covered, dirty or not.';
 
 create function rollup.clean_days(p_account_id integer)
 returns datemultirange
@@ -819,6 +845,11 @@ returns SETOF rollup.reporting_events_rollups
 language sql stable;
 comment on function rollup.pending_totals(p_account_id integer, p_from date, p_to date) is 'What the pending deltas of the days p_from to p_to add to the daily totals, distinct counts apart.';
 
+create function rollup.stored_totals(p_account_id integer, p_from date, p_to date, p_distinct boolean)
+returns SETOF rollup.reporting_events_rollups
+language sql stable;
+comment on function rollup.stored_totals(p_account_id integer, p_from date, p_to date, p_distinct boolean) is 'The rollups of an account''s days p_from to p_to, with or without those of distinct counts (NULL: all), as applied so far.';
+
 create function rollup.total_differences(p_account_id integer, p_timezone text, p_from date, p_to date, p_pending boolean)
 returns TABLE(date date, dimension_type text, dimension_id bigint, metric text, expected_count bigint, actual_count bigint, expected_sum_value numeric, actual_sum_value numeric, expected_sum_value_business_hours numeric, actual_sum_value_business_hours numeric, expected_count_value bigint, actual_count_value bigint, expected_count_value_business_hours bigint, actual_count_value_business_hours bigint)
 language sql stable;
@@ -1064,6 +1095,12 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.watch_host_table() is 'Compares the host''s table with what it was at the last look. Where rows may have come or gone behind our triggers, no day of any account is clean any more: reads use raw events, and backfills are queued, though not before changes reach us again. Returns how many accounts begin anew. The worker does this once a minute.';
 
+create function rollup.watch_zone_rules()
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.watch_zone_rules() is 'Compares the clocks of the accounts'' zones with those that their rollups were made by. Where a government has changed them, also for the past, events have moved to other days: the account begins anew, as after a change of its zone. Returns how many do. The worker does this when it starts and daily, migrate every time; sessions that are older than the server''s new time zone data reckon by the old.';
+
 -- sql/50_read_plan.sql
 
 create function rollup.read_metric(p_metric text)
@@ -1139,10 +1176,15 @@ returns TABLE(date date, dimension_id bigint, count bigint, sum_value numeric, c
 language sql stable parallel safe;
 comment on function rollup.rollup_rows(p_read rollup.read, p_metric text) is 'The daily totals of a metric in the rollups.';
 
-create function rollup.pending_rows(p_read rollup.read, p_event_name text)
-returns TABLE(date date, dimension_id bigint, conversation_id bigint, count bigint, sum_value numeric, count_value bigint)
+create function rollup.pending_sums(p_read rollup.read, p_event_name text)
+returns TABLE(date date, dimension_id bigint, count bigint, sum_value numeric, count_value bigint)
 language sql stable parallel safe;
-comment on function rollup.pending_rows(p_read rollup.read, p_event_name text) is 'The pending deltas of an event name on the days that are taken from rollups.';
+comment on function rollup.pending_sums(p_read rollup.read, p_event_name text) is 'What the pending deltas of an event name add to the days that are taken from rollups.';
+
+create function rollup.pending_conversations(p_read rollup.read, p_event_name text)
+returns TABLE(date date, conversation_id bigint, count bigint)
+language sql stable parallel safe;
+comment on function rollup.pending_conversations(p_read rollup.read, p_event_name text) is 'Signed counts of the events that conversations have in the pending deltas of the days that are taken from rollups, in one dimension.';
 
 create function rollup.raw_rows(p_read rollup.read, p_event_name text)
 returns TABLE(period timestamp without time zone, dimension_id bigint, conversation_id bigint, sign integer, value bigint)
