@@ -69,7 +69,7 @@ function patch({ schema = "", edits = {} }: Mutation): string {
 async function killerOf(mutation: Mutation): Promise<string | undefined> {
   const [file, title] = mutation.killedBy;
   const output = await runTests(file, patch(mutation));
-  const failed = [...output.matchAll(/^ +FAIL +"(.*)"$/gm)].map(([, name]) => name as string);
+  const failed = [...output.matchAll(/^ +FAIL +[^"]*"(.*)"$/gm)].map(([, name]) => name as string);
   const killer = failed.find((name) => name.includes(title));
   const verdict = killer === undefined ? "SURVIVES" : "killed  ";
   console.log(`${verdict} ${mutation.rule}: ${mutation.change}`);
