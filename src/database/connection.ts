@@ -1,32 +1,25 @@
-/**
- * Connections. A statement of ours runs in a transaction that sets what it needs for itself: nothing depends on what a role,
- * a database or a pooler has set, and nothing is left behind in a session that a pooler gives to others.
- */
+/** Connections: for our own statements through `postgres`, and for the libraries that want a pool of `pg`. */
 import { setTimeout as sleep } from "node:timers/promises";
-import type pg from "pg";
+import pg from "pg";
 import { UserError } from "./errors.js";
 import { explainConnection } from "./explain.js";
-import { type ConnectOptions, Pool } from "./pool.js";
+import { Pool } from "./pool.js";
+import {
+  type ConnectOptions,
+  modes,
+  type Queries,
+  type Session,
+  settings,
+  type Transaction,
+} from "./session.js";
+import { type Attempt, readUrl } from "./url.js";
 
-export type Row = Record<string, unknown>;
-
-type Value = string | number | boolean | null | readonly Value[];
-
-export type Rows<T extends readonly object[]> = T & { count: number };
-
-/** Asks with a template, whose values become parameters. bigint, numeric, dates and times arrive as the database's text. */
-export type Queries = <T extends readonly object[] = Row[]>(
-  text: TemplateStringsArray,
-  ...values: Value[]
-) => Promise<Rows<T>>;
-
-export type Transaction = Queries & {
-  /** Runs statements as they are. */
-  script(text: string): Promise<{ count: number }>;
-};
+export type { Queries, Row, Rows, Transaction } from "./session.js";
 
 /** A pool of connections. Each statement is a transaction of its own. */
 export type Sql = Queries & {
+  /** Runs a statement that cannot be in a transaction. */
+  alone(text: string): Promise<void>;
   transaction<T>(
     work: (transaction: Transaction) => Promise<T>,
     mode?: keyof typeof modes,
@@ -37,42 +30,16 @@ export type Sql = Queries & {
 
 const oldestVersion = 15;
 
-/** What our statements need, whatever role, database or server say. The path is the first, for what follows it. */
-const settings: Record<string, string> = {
-  search_path: "pg_catalog, pg_temp",
-  DateStyle: "ISO, MDY",
-  IntervalStyle: "postgres",
-  TimeZone: "UTC",
-  bytea_output: "hex",
-  extra_float_digits: "1",
-  standard_conforming_strings: "on",
-  transform_null_equals: "off",
-  statement_timeout: "0",
-  lock_timeout: "0",
-  idle_in_transaction_session_timeout: "0",
-  "plpgsql.extra_errors": "none",
-  "plpgsql.extra_warnings": "none",
-};
-
-const setLocally = Object.entries(settings)
-  .map(([name, value]) => `set local ${name} to ${name === "search_path" ? value : `'${value}'`}`)
-  .join("; ");
-
-const modes = {
-  /** Each statement sees what was committed before it. */
-  write: `begin isolation level read committed; ${setLocally}`,
-  /** All statements see the same state of the database. */
-  snapshot: `begin isolation level repeatable read, read only; ${setLocally}`,
-};
-
 /** The one place where connections are made. Nothing is sent before the first query. */
 export function connect(url: string, options: ConnectOptions = {}): Sql {
-  const pool = new Pool(url, options, options.settings ?? {});
-  const transaction: Sql["transaction"] = (work, mode = "write") => within(pool, mode, work);
+  const pool = new Pool(url, options);
+  const transaction: Sql["transaction"] = (work, mode = "write") =>
+    pool.use((session) => session.transaction(work, mode));
   const sql: Queries = (text, ...values) => transaction((ask) => ask(text, ...values));
   return Object.assign(sql, {
     transaction,
-    end: ({ timeout = 5 } = {}) => pool.close(timeout),
+    alone: (text: string) => pool.use(async (session) => void (await session.script(text))),
+    end: ({ timeout = 5 } = {}) => pool.end(timeout),
   });
 }
 
@@ -80,49 +47,44 @@ export function connect(url: string, options: ConnectOptions = {}): Sql {
  * A pool for libraries that manage their transactions themselves. It sets what it needs for the whole session, which a
  * pooler in transaction mode would hand on to others: ask `requireSession` first.
  */
-export function pgPool(url: string, options: ConnectOptions = {}): pg.Pool {
-  return new Pool(url, options, { ...settings, ...options.settings });
-}
-
-async function within<T>(
-  pool: pg.Pool,
-  mode: keyof typeof modes,
-  work: (transaction: Transaction) => Promise<T>,
-): Promise<T> {
-  const client = await pool.connect();
-  let broken: Error | undefined;
-  try {
-    await client.query(modes[mode]);
-    const result = await work(queriesOf(client));
-    await client.query("commit");
-    return result;
-  } catch (error) {
-    await client.query("rollback").catch((lost) => {
-      broken = lost;
-    });
-    throw error;
-  } finally {
-    client.release(broken);
-  }
-}
-
-/** The statements of a client of a `pgPool`. */
-export function queriesOf(client: pg.ClientBase): Transaction {
-  const ask = async (query: pg.QueryConfig) => {
-    const { rows, rowCount } = await client.query(query);
-    return Object.assign(rows, { count: rowCount ?? 0 });
-  };
-  const queries = (text: TemplateStringsArray, ...values: Value[]) =>
-    ask({
-      text: text.reduce((before, after, index) => `${before}$${index}${after}`),
-      values: values as unknown[],
-    });
-  return Object.assign(queries as Queries, {
-    script: async (text: string) => {
-      const result = await client.query(text);
-      return { count: (Array.isArray(result) ? result.at(-1) : result).rowCount ?? 0 };
-    },
+export async function pgPool(url: string, options: ConnectOptions = {}): Promise<pg.Pool> {
+  const attempt = await arrive(url);
+  const { address, port, user, database, password = "", tls, keepAlive, timeout } = attempt;
+  const { applicationName = options.applicationName } = readUrl(url);
+  const session = { ...settings, ...options.settings };
+  const calls = Object.entries(session).map(
+    ([name, value]) => `pg_catalog.set_config('${name}', '${value}', false)`,
+  );
+  const pool = new pg.Pool({
+    host: address,
+    port,
+    user,
+    database,
+    // A function, or it would go on to look for one itself.
+    password: () => password,
+    ssl: tls ?? false,
+    sslnegotiation: attempt.direct ? "direct" : "postgres",
+    ...(attempt.options !== undefined && { options: attempt.options }),
+    keepAlive: keepAlive > 0,
+    keepAliveInitialDelayMillis: keepAlive * 1000,
+    connectionTimeoutMillis: timeout * 1000,
+    max: options.max ?? 4,
+    application_name: applicationName ?? "reporting-rollup",
+    // By default it would end and replace connections, and with them the locks of their sessions.
+    idleTimeoutMillis: 0,
+    onConnect: (async (client: pg.ClientBase) => {
+      await client.query(`select ${calls.join(", ")}`);
+    }) as unknown as (client: pg.ClientBase) => void,
   });
+  pool.on("error", () => {});
+  pool.on("connect", (client) => client.on("error", () => {}));
+  return pool;
+}
+
+/** Which of a URL's ways works. */
+async function arrive(url: string): Promise<Attempt> {
+  const pool = new Pool(url, { max: 1 });
+  return pool.use(async ({ attempt }) => attempt).finally(() => pool.end(1));
 }
 
 // --- What is on the other side --------------------------------------------------------------------------
@@ -157,37 +119,39 @@ export async function checkVersion(sql: Queries): Promise<void> {
  * every transaction, the latest or the longest unused first.
  */
 export async function requireSession(url: string, what: string): Promise<void> {
-  const pool = new Pool(url, { max: 2 }, {});
-  const first = await pool.connect().catch((error) => {
-    throw explainConnection(error, url);
-  });
+  const pool = new Pool(url, { max: 2 });
+  const begin = async (session: Session) => {
+    await session.script(modes.write);
+    return (await session.ask`select pg_backend_pid() as pid`)[0]?.pid;
+  };
+  const isSteady = (first: Session, second: Session) => async (order: Session[]) => {
+    const before = [await begin(first), await begin(second)];
+    for (const session of order) await session.script("commit");
+    const after = await begin(first);
+    await first.script("commit");
+    return after === before[0];
+  };
+  const check = pool.use((first) =>
+    pool.use(async (second) => {
+      const steady = isSteady(first, second);
+      return (await steady([first, second])) && (await steady([second, first]));
+    }),
+  );
   try {
-    const second = await pool.connect();
-    const begin = async (client: pg.PoolClient) => {
-      await client.query(modes.write);
-      const { rows } = await client.query("select pg_backend_pid() as pid");
-      return rows[0].pid as number;
-    };
-    const steady = async (order: pg.PoolClient[]) => {
-      const before = [await begin(first), await begin(second)];
-      for (const client of order) await client.query("commit");
-      const after = await begin(first);
-      await first.query("commit");
-      return after === before[0];
-    };
-    const check = steady([first, second]).then((same) => same && steady([second, first]));
     // A pooler with one connection to the server never lets the second begin.
     if (await Promise.race([check, sleep(10_000, false, { ref: false })])) return;
-    throw new UserError(
-      `${what} needs sessions of its own, and a pooler in transaction mode gives none.`,
-      {
-        hint:
-          "Connect to the server itself, or to the pooler in session mode: often another port or host name. " +
-          "Reports, status and settings work through either.",
-      },
-    );
+  } catch (error) {
+    throw explainConnection(error, url);
   } finally {
-    // Neither is given back, nor worth waiting for.
-    await pool.close(0);
+    check.catch(() => {});
+    await pool.end(0);
   }
+  throw new UserError(
+    `${what} needs sessions of its own, and a pooler in transaction mode gives none.`,
+    {
+      hint:
+        "Connect to the server itself, or to the pooler in session mode: often another port or host name. " +
+        "Reports, status and settings work through either.",
+    },
+  );
 }

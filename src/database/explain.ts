@@ -1,6 +1,6 @@
 /** What a failure to connect means, and what to do about it. */
 import { errorCode, isClosed, UserError } from "./errors.js";
-import { isWithoutPassword, noTls, wrongAttributes } from "./pool.js";
+import { wrongAttributes } from "./session.js";
 import { readUrl } from "./url.js";
 
 /** Where a URL leads, without the password. */
@@ -38,7 +38,8 @@ export function explainConnection(error: unknown, url: string): unknown {
     ],
     "not secure": [
       `There is no secure connection to the server at ${where}: ${message}.`,
-      "sslmode=require encrypts without verifying the certificate; verify-ca and verify-full need sslrootcert.",
+      "sslmode=require alone encrypts without verifying the certificate; verify-ca, verify-full and channel_binding=require " +
+        "verify it, against sslrootcert=FILE, or sslrootcert=system for a public authority's.",
     ],
     "other server wanted": [
       `There is ${message} at ${where}.`,
@@ -54,7 +55,7 @@ export function explainConnection(error: unknown, url: string): unknown {
     ],
     "not ready": [`The server at ${where} is not ready: ${message}.`, "Try again in a moment."],
   };
-  const failure = failureOf(error, message);
+  const failure = failureOf(error, url);
   if (failure === undefined) return error;
   const [text, hint] = explanations[failure];
   return new UserError(text, { hint, cause: error });
@@ -69,6 +70,9 @@ const byCode = {
   ENETUNREACH: "no answer",
   ETIMEDOUT: "no answer",
   ENOENT: "no answer",
+  CONNECT_TIMEOUT: "no answer",
+  CONNECTION_CLOSED: "no answer",
+  CONNECTION_DESTROYED: "no answer",
   ENOTFOUND: "unknown host",
   EAI_AGAIN: "unknown host",
   [wrongAttributes]: "other server wanted",
@@ -79,10 +83,14 @@ const byCode = {
   "57P03": "not ready",
 } as const;
 
-function failureOf(error: unknown, message: string): Failure | undefined {
+function failureOf(error: unknown, url: string): Failure | undefined {
   const code = errorCode(error) ?? "";
   if (isClosed(error)) return "no answer";
-  if (isWithoutPassword(error)) return "no password";
-  if (message === noTls || /CERT|TLS|SSL/.test(code)) return "not secure";
-  return byCode[code as keyof typeof byCode];
+  const failure = byCode[code as keyof typeof byCode];
+  if (failure === "wrong password" && !hasPassword(url)) return "no password";
+  return failure ?? (/CERT|TLS|SSL|VERIFY/.test(code) ? "not secure" : undefined);
+}
+
+function hasPassword(url: string): boolean {
+  return readUrl(url).attempts.some(({ password }) => password !== undefined);
 }

@@ -14,10 +14,19 @@ import {
   runStringMigration,
 } from "graphile-migrate/dist/migration.js";
 import graphileWorker from "graphile-worker";
-import pg from "pg";
-import { checkVersion, pgPool, type Queries, queriesOf, requireSession } from "./connection.js";
+import type { Pool, PoolClient } from "pg";
+import type { PostgresError } from "postgres";
+import {
+  checkVersion,
+  connect,
+  pgPool,
+  type Queries,
+  requireSession,
+  type Sql,
+  type Transaction,
+} from "./connection.js";
 import { errorCode, isLockConflict, UserError } from "./errors.js";
-import { explainConnection, target } from "./explain.js";
+import { target } from "./explain.js";
 import { requireHostTable } from "./host.js";
 import { mark, readSchemas, refuseForeign, type Schema, schemas, workerSchema } from "./ours.js";
 
@@ -50,11 +59,13 @@ export interface MigrateResult {
 
 type Settled = Required<MigrateOptions>;
 
-/** A migrate under way: one session does it all, which holds the lock. */
+/** A migrate under way. */
 interface Session extends Settled {
-  pool: pg.Pool;
-  client: pg.PoolClient;
-  sql: Queries;
+  /** One connection, whose session holds the locks. */
+  sql: Sql;
+  /** What graphile-migrate and graphile-worker speak through. */
+  pool: Pool;
+  client: PoolClient;
   user: string;
   database: string;
 }
@@ -70,18 +81,21 @@ export async function migrate(url: string, options: MigrateOptions = {}): Promis
   };
   const sources = await readSources(settled);
   const migrations = await readMigrations(settled.root);
-  const pool = pgPool(url, { max: 2, applicationName: "reporting-rollup migrate" });
+  const applicationName = "reporting-rollup migrate";
   await requireSession(url, "migrate");
-  const client = await pool.connect().catch((error) => {
-    throw explainConnection(error, url);
-  });
+  const pool = await pgPool(url, { max: 2, applicationName });
+  const sql = connect(url, { max: 1, applicationName });
   try {
-    const { user, database } = target(url);
-    const session = { ...settled, pool, client, sql: queriesOf(client), user, database };
-    return await oneAtATime(session, () => install(session, sources, migrations));
+    const client = await pool.connect();
+    try {
+      const { user, database } = target(url);
+      const session = { ...settled, pool, client, sql, user, database };
+      return await oneAtATime(session, () => install(session, sources, migrations));
+    } finally {
+      client.release();
+    }
   } finally {
-    client.release();
-    await pool.end();
+    await Promise.all([pool.end(), sql.end()]);
   }
 }
 
@@ -90,7 +104,7 @@ async function install(
   sources: Source[],
   migrations: Migration[],
 ): Promise<MigrateResult> {
-  const { sql, client, pool } = session;
+  const { sql, pool } = session;
   await checkVersion(sql);
   const found = await requireHostTable(sql, session.createHostTables);
   const present = await readSchemas(
@@ -102,7 +116,7 @@ async function install(
   await requireRights(sql, found, present);
   await makeSchemas(session, present);
   await runMigrations(session);
-  await client.query(`comment on schema rollup is ${pg.escapeLiteral(mark)}`);
+  await sql.transaction((own) => own.script(`comment on schema rollup is '${mark}'`));
   await graphileWorker.runMigrations({ pgPool: pool, schema: workerSchema, logger });
   const applied = found ? sources : [await hostTables(session), ...sources];
   await applySources(session, applied);
@@ -223,7 +237,7 @@ async function checkHistory(sql: Queries, migrations: Migration[]): Promise<void
 // --- One after the other --------------------------------------------------------------------------------
 
 const migrating = 7_316_180_230;
-/** The lock that graphile-migrate takes. */
+/** The lock that graphile-migrate takes, in the session of its client. */
 const graphileMigrating = "4727445306447283";
 
 /** Runs `work` while no other migrate runs on this database. */
@@ -253,7 +267,7 @@ async function makeSchemas(session: Session, present: Schema[]): Promise<void> {
       if (name === "graphile_migrate")
         await _migrateMigrationSchema(client, settingsOf(session, true));
     }
-    await client.query(`comment on schema ${name} is ${pg.escapeLiteral(mark)}`);
+    await client.query(`comment on schema ${name} is '${mark}'`);
     await client.query("commit");
   }
 }
@@ -272,9 +286,10 @@ async function runMigrations(session: Session): Promise<void> {
   const { client, sql, root, database, current } = session;
   const settings = settingsOf(session);
   await patiently(session, async () => {
-    const [lock] = await sql<{ taken: boolean }[]>`
-      select pg_try_advisory_lock(${graphileMigrating}) as taken`;
-    return lock?.taken ? undefined : "graphile-migrate, which holds its lock on this database";
+    const { rows } = await client.query(
+      `select pg_try_advisory_lock(${graphileMigrating}) as taken`,
+    );
+    return rows[0].taken ? undefined : "graphile-migrate, which holds its lock on this database";
   });
   try {
     await withoutQueueing(session, async () => {
@@ -292,7 +307,7 @@ async function runMigrations(session: Session): Promise<void> {
       insert into graphile_migrate.current (content) values (${body})
       on conflict (filename) do update set content = excluded.content, date = now()`;
   } finally {
-    await sql`select pg_advisory_unlock(${graphileMigrating})`.catch(() => {});
+    await client.query(`select pg_advisory_unlock(${graphileMigrating})`).catch(() => {});
   }
 }
 
@@ -333,7 +348,6 @@ async function withoutQueueing(session: Session, work: () => Promise<void>): Pro
       await work();
       return undefined;
     } catch (error) {
-      await client.query("rollback").catch(() => {});
       if (!isLockConflict(error)) throw error;
       return whoIsInTheWay(sql);
     } finally {
@@ -344,40 +358,41 @@ async function withoutQueueing(session: Session, work: () => Promise<void>): Pro
 
 /** Applies all files in one transaction, and drops the functions that none of them defines any more. */
 async function applySources(session: Session, sources: Source[]): Promise<void> {
-  const { client } = session;
-  await withoutQueueing(session, async () => {
-    await client.query("begin; set local client_min_messages = warning");
-    const { rows: before } = await client.query(
-      "select oid, ctid from pg_proc where pronamespace = 'rollup'::regnamespace",
-    );
-    for (const source of sources) await applySource(client, source);
-    // A function that is replaced gets another ctid.
-    const { rows: leftover } = await client.query(
-      `select p.oid::regprocedure::text as name
-       from jsonb_to_recordset($1) as b (oid oid, ctid tid)
-       join pg_proc as p on p.oid = b.oid and p.ctid = b.ctid`,
-      [JSON.stringify(before)],
-    );
-    for (const { name } of leftover) await client.query(`drop function if exists ${name} cascade`);
-    await client.query("commit");
-  });
+  await withoutQueueing(session, () =>
+    session.sql.transaction(async (transaction) => {
+      await transaction.script(
+        "set local lock_timeout = '200ms'; set local client_min_messages = warning",
+      );
+      const before = await transaction`
+        select oid, ctid from pg_proc where pronamespace = 'rollup'::regnamespace`;
+      for (const source of sources) await applySource(transaction, source);
+      // A function that is replaced gets another ctid.
+      const leftover = await transaction<{ name: string }[]>`
+        select p.oid::regprocedure::text as name
+        from jsonb_to_recordset(${JSON.stringify(before)}::text::jsonb) as b (oid oid, ctid tid)
+        join pg_proc as p on p.oid = b.oid and p.ctid = b.ctid`;
+      for (const { name } of leftover) {
+        await transaction.script(`drop function if exists ${name} cascade`);
+      }
+    }),
+  );
 }
 
-async function applySource(client: pg.ClientBase, source: Source): Promise<void> {
+async function applySource(transaction: Transaction, source: Source): Promise<void> {
   const { name, text } = source;
   try {
-    await client.query("savepoint source");
-    await client.query(text);
-    await client.query("release savepoint source");
+    await transaction.script("savepoint source");
+    await transaction.script(text);
+    await transaction.script("release savepoint source");
   } catch (error) {
     // Another return type: PostgreSQL says what to drop first. What depends on it stands in this file or in a later one.
-    const changed = /Use (DROP FUNCTION .*) first/.exec((error as pg.DatabaseError).hint ?? "");
+    const changed = /Use (DROP FUNCTION .*) first/.exec((error as PostgresError).hint ?? "");
     if (errorCode(error) === "42P13" && changed !== null) {
-      await client.query(`rollback to savepoint source; ${changed[1]} cascade`);
-      return applySource(client, source);
+      await transaction.script(`rollback to savepoint source; ${changed[1]} cascade`);
+      return applySource(transaction, source);
     }
     if (isLockConflict(error) || errorCode(error) === undefined) throw error;
-    const { message, position, hint, detail } = error as pg.DatabaseError;
+    const { message, position, hint, detail } = error as PostgresError;
     const line = position ? `:${text.slice(0, Number(position)).split("\n").length}` : "";
     throw new UserError(`sql/${name}${line}: ${message}`, { hint, detail, cause: error });
   }

@@ -1,12 +1,12 @@
 /**
  * A connection URL with libpq's meaning of every part: hosts, parameters, PG… variables, service and password files. Read
- * once; the driver is given the parts, and never sees a URL.
+ * once; drivers are given the parts, and never see a URL.
  */
 import { existsSync, readFileSync } from "node:fs";
+import { isIP } from "node:net";
 import { homedir, userInfo } from "node:os";
 import { join } from "node:path";
 import type { ConnectionOptions as TlsOptions } from "node:tls";
-import type { ClientConfig } from "pg";
 import { UserError } from "./errors.js";
 
 /** What libpq calls a session's attributes: which of several servers will do. */
@@ -20,8 +20,23 @@ export type SessionAttributes =
 
 /** One way to connect; those of a URL are tried in turn. */
 export interface Attempt {
-  config: ClientConfig;
   attributes: SessionAttributes;
+  /** A name, an address, or the folder of a socket. */
+  address: string;
+  port: number;
+  user: string;
+  database: string;
+  password: string | undefined;
+  /** Settings for the server, as command-line options. */
+  options: string | undefined;
+  /** Undefined: without TLS. */
+  tls: TlsOptions | undefined;
+  /** TLS from the first byte on. */
+  direct: boolean;
+  /** Seconds until a silent connection is probed; 0 is never. */
+  keepAlive: number;
+  /** Seconds for connecting; 0 is forever. */
+  timeout: number;
 }
 
 export interface Target {
@@ -31,7 +46,6 @@ export interface Target {
   user: string;
   database: string;
   applicationName: string | undefined;
-  requireChannelBinding: boolean;
   attempts: Attempt[];
 }
 
@@ -111,35 +125,19 @@ export function readUrl(url: string, env: NodeJS.ProcessEnv = process.env): Targ
   const user = parameters.user ?? operatingSystemUser();
   const database = parameters.dbname ?? user;
   const hosts = readHosts(parameters);
-  const base: ClientConfig = {
+  const base = {
     user,
     database,
-    keepAlive: parameters.keepalives !== "0",
-    keepAliveInitialDelayMillis: 1000 * wholeNumber(parameters, "keepalives_idle", 60),
-    connectionTimeoutMillis: 1000 * wholeNumber(parameters, "connect_timeout", 10),
-    ...(parameters.options === undefined ? {} : { options: parameters.options }),
+    options: parameters.options,
+    direct: oneOf(parameters, "sslnegotiation", ["postgres", "direct"], "postgres") === "direct",
+    keepAlive: parameters.keepalives === "0" ? 0 : wholeNumber(parameters, "keepalives_idle", 60),
+    timeout: wholeNumber(parameters, "connect_timeout", 10),
   };
-  const channelBinding = oneOf(
-    parameters,
-    "channel_binding",
-    ["disable", "prefer", "require"],
-    "prefer",
-  );
   const attempts = readAttributes(parameters).flatMap((attributes) =>
     hosts.flatMap(({ host, address, port }) => {
       const password = parameters.password ?? fromPassfile(parameters, env, host, port, database);
-      return readTls(parameters, env, host).map((ssl) => ({
-        attributes,
-        config: {
-          ...base,
-          ...ssl,
-          host: address,
-          port,
-          // A function, or the driver would go on to look for one itself.
-          password: () => password ?? "",
-          enableChannelBinding: channelBinding === "require",
-        },
-      }));
+      const way = { ...base, attributes, address, port, password };
+      return readTls(parameters, env, host).map((tls) => ({ ...way, tls }));
     }),
   );
   return {
@@ -148,7 +146,6 @@ export function readUrl(url: string, env: NodeJS.ProcessEnv = process.env): Targ
     user,
     database,
     applicationName: parameters.application_name ?? parameters.fallback_application_name,
-    requireChannelBinding: channelBinding === "require",
     attempts,
   };
 }
@@ -329,32 +326,44 @@ function readAttributes(parameters: Parameters): SessionAttributes[] {
 
 // --- TLS ------------------------------------------------------------------------------------------------
 
-type Encryption = Pick<ClientConfig, "ssl" | "sslnegotiation">;
-
-const plain: Encryption = { ssl: false, sslnegotiation: "postgres" };
-
-/** With and without TLS, in the order in which they are tried. */
-function readTls(parameters: Parameters, env: NodeJS.ProcessEnv, host: string): Encryption[] {
+/** With and without TLS (undefined), in the order in which they are tried. */
+function readTls(parameters: Parameters, env: NodeJS.ProcessEnv, host: string) {
   const modes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const;
   const given = parameters.sslmode === "no-verify" ? "require" : parameters.sslmode;
   const usual = parameters.sslrootcert === "system" ? "verify-full" : "prefer";
   const mode = oneOf({ ...(given && { sslmode: given }) }, "sslmode", modes, usual);
-  if (isSocket(host) || mode === "disable") return [plain];
-  const negotiation = oneOf(parameters, "sslnegotiation", ["postgres", "direct"], "postgres");
-  const encrypted: Encryption = {
-    ssl: tlsOptions(parameters, env, mode),
-    sslnegotiation: negotiation,
-  };
-  if (mode === "allow") return [plain, encrypted];
-  return mode === "prefer" ? [encrypted, plain] : [encrypted];
+  const bound = mustBind(parameters);
+  if (isSocket(host) || mode === "disable") {
+    if (!bound) return [undefined];
+    throw wrong("asks for channel_binding=require, and for no TLS", "Leave channel_binding out.");
+  }
+  if (bound) {
+    const verified = mode === "verify-ca" ? mode : "verify-full";
+    return [tlsOptions(parameters, env, verified, host)];
+  }
+  const encrypted = tlsOptions(parameters, env, mode, host);
+  if (mode === "allow") return [undefined, encrypted];
+  return mode === "prefer" ? [encrypted, undefined] : [encrypted];
 }
 
-function tlsOptions(parameters: Parameters, env: NodeJS.ProcessEnv, mode: string): TlsOptions {
+/** The driver cannot bind. What binding is for, that nobody stands between, a verified certificate proves as well. */
+function mustBind(parameters: Parameters): boolean {
+  const values = ["disable", "prefer", "require"] as const;
+  return oneOf(parameters, "channel_binding", values, "prefer") === "require";
+}
+
+function tlsOptions(
+  parameters: Parameters,
+  env: NodeJS.ProcessEnv,
+  mode: string,
+  host: string,
+): TlsOptions {
   const usual = (name: string) => {
     const file = join(home(env), ".postgresql", name);
     return existsSync(file) ? file : undefined;
   };
-  const root = parameters.sslrootcert ?? usual("root.crt");
+  const authority = mustBind(parameters) ? "system" : undefined;
+  const root = parameters.sslrootcert ?? usual("root.crt") ?? authority;
   const cert = parameters.sslcert ?? usual("postgresql.crt");
   const key = parameters.sslkey ?? (cert === undefined ? undefined : usual("postgresql.key"));
   const crl = parameters.sslcrl ?? usual("root.crl");
@@ -365,6 +374,8 @@ function tlsOptions(parameters: Parameters, env: NodeJS.ProcessEnv, mode: string
     );
   }
   return {
+    host,
+    ...(isIP(host) ? {} : { servername: host }),
     // With a root certificate libpq always verifies the chain, and the name for verify-full alone.
     rejectUnauthorized: root !== undefined,
     ...(mode === "verify-full" ? {} : { checkServerIdentity: () => undefined }),

@@ -1,7 +1,7 @@
 /** The demo: a support desk's history from nothing to reports, on a database of its own. */
 
 import { type Report, readReport, readSummary, type Summary } from "../command_line/report.js";
-import { open, pgPool, type Sql } from "../database/connection.js";
+import { connect, open, type Sql } from "../database/connection.js";
 import { acquireEmbedded } from "../server/server.js";
 import { chance, conversations, demoAccounts, demoAgents, events } from "./history.js";
 
@@ -11,11 +11,11 @@ export const demoDatabase = "reporting_rollup_demo";
 /** Drops what an earlier demo left. */
 export async function dropDemo(dataFolder: string, log: (line: string) => void): Promise<void> {
   const server = await acquireEmbedded(dataFolder, { database: "postgres", log });
-  const pool = pgPool(server.url, { max: 1 });
+  const sql = connect(server.url, { max: 1 });
   try {
-    await pool.query(`drop database if exists ${demoDatabase} with (force)`);
+    await sql.alone(`drop database if exists ${demoDatabase} with (force)`);
   } finally {
-    await pool.end();
+    await sql.end();
     await server.release({ stop: false });
   }
 }

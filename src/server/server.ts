@@ -5,9 +5,8 @@
 import { readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import pg from "pg";
 import type { Config } from "../command_line/config.js";
-import { connect, pgPool, type Sql } from "../database/connection.js";
+import { connect, type Sql } from "../database/connection.js";
 import { errorCode, isLostConnection } from "../database/errors.js";
 import {
   type Cluster,
@@ -167,12 +166,12 @@ async function becomeLastUser(lease: Sql): Promise<boolean> {
 }
 
 async function ensureDatabase(url: string, name: string): Promise<void> {
-  const pool = pgPool(url, { max: 1 });
-  const statement = `create database ${pg.escapeIdentifier(name)} template template0`;
-  await pool
-    .query(statement)
-    .catch((error) => {
-      if (!["42P04", "23505"].includes(errorCode(error) ?? "")) throw error;
-    })
-    .finally(() => pool.end());
+  const sql = connect(url, { max: 1 });
+  try {
+    await sql.alone(`create database "${name.replaceAll('"', '""')}" template template0`);
+  } catch (error) {
+    if (!["42P04", "23505"].includes(errorCode(error) ?? "")) throw error;
+  } finally {
+    await sql.end();
+  }
 }

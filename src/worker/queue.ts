@@ -59,7 +59,10 @@ export class Queue {
     // Jobs of a queue that has given up are no longer ours.
     const ended = new AbortController();
     const { url, concurrency } = this.#options;
-    const pool = pgPool(url, { max: concurrency + 2, applicationName: "reporting-rollup queue" });
+    const pool = await pgPool(url, {
+      max: concurrency + 2,
+      applicationName: "reporting-rollup queue",
+    });
     try {
       await this.#work(await this.#start(pool, AbortSignal.any([signal, ended.signal])), signal);
     } finally {

@@ -48,7 +48,15 @@ const tlsForms: Record<string, (server: TlsServer) => string> = {
   "sslmode=allow": ({ password, port }) =>
     `postgres://postgres:${password}@127.0.0.1:${port}/postgres?sslmode=allow`,
   "sslmode=require, as managed servers print it": ({ password, port }) =>
-    `postgresql://postgres:${password}@127.0.0.1:${port}/postgres?sslmode=require&channel_binding=require`,
+    `postgresql://postgres:${password}@127.0.0.1:${port}/postgres?sslmode=require`,
+  "channel_binding=require, in whose place the certificate is verified": ({
+    password,
+    port,
+    authority,
+  }) =>
+    `postgresql://postgres:${password}@localhost:${port}/postgres?sslmode=require&channel_binding=require&sslrootcert=${authority}`,
+  "another name than the address": ({ password, port, authority }) =>
+    `postgres://postgres:${password}@localhost:${port}/postgres?hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert=${authority}`,
   "for a client that pools": ({ password, port }) =>
     `postgres://postgres:${password}@127.0.0.1:${port}/postgres?sslmode=require&pgbouncer=true&connection_limit=1`,
   "sslmode=verify-ca": ({ password, port, authority }) =>
@@ -95,7 +103,12 @@ const tlsRefusals: Record<string, { url: (server: TlsServer) => string; message:
   "channel binding without TLS": {
     url: ({ password, port, socket }) =>
       `postgres://postgres:${password}@/postgres?host=${socket}&port=${port}&channel_binding=require`,
-    message: /channel binding/,
+    message: /channel_binding=require, and for no TLS/,
+  },
+  "channel binding, and a certificate that nobody known has signed": {
+    url: ({ password, port }) =>
+      `postgres://postgres:${password}@localhost:${port}/postgres?sslmode=require&channel_binding=require`,
+    message: /no secure connection to the server/,
   },
   "no password": {
     url: ({ port }) => `postgres://postgres@127.0.0.1:${port}/postgres`,

@@ -12,13 +12,12 @@ const me = userInfo().username;
 
 /** The ways to connect in one line each: user, password, where, database, with or without TLS. */
 function ways(url: string, env: NodeJS.ProcessEnv = nobody): string[] {
-  return readUrl(url, env).attempts.map(({ config, attributes }) => {
-    const { user, host, port, database, ssl, options } = config;
-    const password = (config.password as () => string)();
+  return readUrl(url, env).attempts.map((attempt) => {
+    const { user, password = "", address, port, database, tls, attributes, options } = attempt;
     const rest = [attributes === "any" ? "" : ` ${attributes}`, options ? ` ${options}` : ""].join(
       "",
     );
-    return `${user}:${password}@${host} ${port} ${database} ${ssl ? "tls" : "plain"}${rest}`;
+    return `${user}:${password}@${address} ${port} ${database} ${tls ? "tls" : "plain"}${rest}`;
   });
 }
 
@@ -105,8 +104,8 @@ test("certificates: what is verified, and against what", async () => {
   const file = join(folder, "root.crt");
   await writeFile(file, "certificate");
   const tls = (query: string) => {
-    const { ssl } = readUrl(`postgres://u@h/d?${query}`, nobody).attempts[0]?.config ?? {};
-    const { rejectUnauthorized, checkServerIdentity, ca } = ssl as Record<string, unknown>;
+    const [attempt] = readUrl(`postgres://u@h/d?${query}`, nobody).attempts;
+    const { rejectUnauthorized, checkServerIdentity, ca } = attempt?.tls ?? {};
     return [rejectUnauthorized, checkServerIdentity === undefined, ca?.toString()];
   };
   assert.equal(tls("sslmode=require"), [false, false, undefined]);
@@ -114,6 +113,15 @@ test("certificates: what is verified, and against what", async () => {
   assert.equal(tls(`sslmode=verify-ca&sslrootcert=${file}`), [true, false, "certificate"]);
   assert.equal(tls(`sslmode=verify-full&sslrootcert=${file}`), [true, true, "certificate"]);
   assert.equal(tls("sslrootcert=system"), [true, true, undefined]);
+  // In the place of channel binding.
+  assert.equal(tls("channel_binding=require"), [true, true, undefined]);
+  assert.equal(tls(`channel_binding=require&sslmode=require&sslrootcert=${file}`), [
+    ...[true, true, "certificate"],
+  ]);
+  assert.equal(ways("postgres://u@h/d?channel_binding=require").length, 1);
+  assert.equal(ways("postgres://u@h/d?channel_binding=prefer").length, 2);
+  const unbound = refusal("postgres://u@h/d?channel_binding=require&sslmode=disable");
+  assert.match(unbound.message, "channel_binding=require, and for no TLS");
   assert.match(refusal("postgres://h/d?sslmode=verify-full").message, "no certificate to verify");
   assert.match(refusal("postgres://h/d?sslcert=/nowhere").message, "/nowhere, named by sslcert");
   await rm(folder, { recursive: true });
@@ -134,7 +142,7 @@ test("PG… variables complete a URL, and give way to it", () => {
   assert.equal(ways("postgres://u@h/d", { ...nobody, PGSSLMODE: "require" }), ["u:@h 5432 d tls"]);
   const named = readUrl("postgres://h", { ...env, PGAPPNAME: "mine", PGCONNECT_TIMEOUT: "3" });
   assert.is(named.applicationName, "mine");
-  assert.is(named.attempts[0]?.config.connectionTimeoutMillis, 3000);
+  assert.is(named.attempts[0]?.timeout, 3);
 });
 
 test("a password file, and a service file", async () => {
@@ -172,10 +180,6 @@ test("what tools keep in the URL is ignored, what nobody knows is named", () => 
     "keepalives=1&keepalives_idle=5&keepalives_interval=1&tcp_user_timeout=9&gssencmode=disable",
   ];
   for (const query of tools) assert.is(readUrl(`postgres://u@h/d?${query}`, nobody).host, "h");
-  assert.is(
-    readUrl("postgres://u@h/d?channel_binding=require", nobody).requireChannelBinding,
-    true,
-  );
   const error = refusal("postgres://u:secret@h/d?sslmod=require&aplication_name=x");
   assert.is(
     error.message,

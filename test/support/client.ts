@@ -1,4 +1,4 @@
-/** The client of the tests: another driver than the product's own, and sessions as the server gives them. */
+/** The client of the tests: sessions as the server gives them, without what the product sets for itself. */
 import postgres from "postgres";
 
 export type Sql = postgres.Sql;
