@@ -283,7 +283,6 @@ async function uncovered(): Promise<number[]> {
 upgrade("exact at every moment, and everything that was under way is finished", async () => {
   assert.equal(await waiting(), { runs: 3, jobs: 4, marks: 4, deltas: 33 });
   await assertReads("before", before);
-  await assertDays("before");
   const host = keepWriting();
   try {
     await assertReads("before, while the host writes", before);
