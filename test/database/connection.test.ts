@@ -1,4 +1,4 @@
-import { createServer } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { readConfig } from "../../src/command_line/config.js";
@@ -57,6 +57,30 @@ test("a wrong password, which is not repeated", async () => {
 test("an unknown database", async () => {
   const error = await failure(() => open(otherDatabase(databaseUrl, "nowhere")));
   assert.match(error.message, /There is no database nowhere/);
+});
+
+test("a server that takes the connection and says nothing", async () => {
+  const sockets: Socket[] = [];
+  const silent = createServer((socket) => sockets.push(socket)).listen(0, "127.0.0.1");
+  await new Promise((done) => silent.once("listening", done));
+  const { port } = silent.address() as { port: number };
+  const started = performance.now();
+  const error = await failure(() => open(`postgres://u:p@127.0.0.1:${port}/d?connect_timeout=1`));
+  assert.match(error.message, `No PostgreSQL server answers at 127.0.0.1:${port}.`);
+  assert.ok(performance.now() - started < 9000);
+  for (const socket of sockets) socket.destroy();
+  await new Promise((done) => silent.close(done));
+});
+
+test("a statement waits for a free connection for as long as it takes", async () => {
+  const sql = await open(`${databaseUrl}&connect_timeout=1`, { max: 1 });
+  const waited = await Promise.all([
+    sql`select pg_sleep(1.5)`,
+    sql`select pg_sleep(0)`,
+    sql`select 1 as n`,
+  ]);
+  assert.is(waited[2][0]?.n, 1);
+  await sql.end();
 });
 
 test("an unknown host", () => {
