@@ -553,6 +553,12 @@ comment on function rollup.require_all_rows(p_function text) is 'Raises RU011 wh
 
 -- sql/22_coverage.sql
 
+create function rollup.host_table_obstacles()
+returns SETOF text
+language sql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.host_table_obstacles() is 'Why changes of the host''s table do not reach us, in plain words; no row if they do.';
+
 create function rollup.host_partitions()
 returns jsonb
 language sql stable
@@ -850,10 +856,20 @@ returns SETOF rollup.reporting_events_rollups
 language sql stable;
 comment on function rollup.stored_totals(p_account_id integer, p_from date, p_to date, p_distinct boolean) is 'The rollups of an account''s days p_from to p_to, with or without those of distinct counts (NULL: all), as applied so far.';
 
-create function rollup.total_differences(p_account_id integer, p_timezone text, p_from date, p_to date, p_pending boolean)
-returns TABLE(date date, dimension_type text, dimension_id bigint, metric text, expected_count bigint, actual_count bigint, expected_sum_value numeric, actual_sum_value numeric, expected_sum_value_business_hours numeric, actual_sum_value_business_hours numeric, expected_count_value bigint, actual_count_value bigint, expected_count_value_business_hours bigint, actual_count_value_business_hours bigint)
+create function rollup.differ(p_expected rollup.reporting_events_rollups, p_actual rollup.reporting_events_rollups)
+returns boolean
+language sql immutable;
+comment on function rollup.differ(p_expected rollup.reporting_events_rollups, p_actual rollup.reporting_events_rollups) is 'Whether two totals of the same day, dimension and metric differ.';
+
+create function rollup.change_of(p_account_id integer, p_expected rollup.reporting_events_rollups, p_actual rollup.reporting_events_rollups)
+returns rollup.reporting_events_rollups
 language sql stable;
-comment on function rollup.total_differences(p_account_id integer, p_timezone text, p_from date, p_to date, p_pending boolean) is 'Where the daily totals of the days p_from to p_to, distinct counts apart, differ from the raw events; with p_pending, as if the pending deltas were applied.';
+comment on function rollup.change_of(p_account_id integer, p_expected rollup.reporting_events_rollups, p_actual rollup.reporting_events_rollups) is 'What must be added to a total for it to be as expected.';
+
+create function rollup.total_differences(p_account_id integer, p_timezone text, p_from date, p_to date, p_pending boolean)
+returns TABLE(expected rollup.reporting_events_rollups, actual rollup.reporting_events_rollups)
+language sql stable;
+comment on function rollup.total_differences(p_account_id integer, p_timezone text, p_from date, p_to date, p_pending boolean) is 'Where the daily totals of the days p_from to p_to, distinct counts apart, differ from the raw events; with p_pending, as if the pending deltas were applied. NULL: there is none.';
 
 create function rollup.ledger_differences(p_account_id integer, p_timezone text, p_from date, p_to date, p_pending boolean)
 returns TABLE(event_name rollup.distinct_event, conversation_id bigint, date date, user_id bigint, inbox_id bigint, expected_count bigint, actual_count bigint)
@@ -871,7 +887,7 @@ language sql stable;
 comment on function rollup.previous_date_differences(p_account_id integer, p_expected rollup.previous_dates[], p_from date, p_to date, p_dates date[]) is 'Where previous_dates of the days p_from to p_to, and of p_dates, is not p_expected.';
 
 create function rollup.distinct_total_differences(p_account_id integer, p_expected rollup.previous_dates[], p_from date, p_to date)
-returns TABLE(date date, dimension_type text, dimension_id bigint, metric text, expected_count bigint, actual_count bigint)
+returns TABLE(expected rollup.reporting_events_rollups, actual rollup.reporting_events_rollups)
 language sql stable;
 comment on function rollup.distinct_total_differences(p_account_id integer, p_expected rollup.previous_dates[], p_from date, p_to date) is 'Where the daily distinct counts of the days p_from to p_to do not follow from p_expected, which has the rows of previous_dates.';
 
@@ -885,7 +901,7 @@ set enable_sort = off
 set max_parallel_workers_per_gather = 0
 set work_mem = 64MB
 set hash_mem_multiplier = 8;
-comment on function rollup.rebuild(p_account_id integer, p_from date, p_to date, OUT rows_written bigint, OUT claimed boolean) is 'Under the account''s lock: makes the rollups, ledger and previous dates of the days p_from to p_to (inclusive; infinite: open) what the raw events say, and claims the days as covered unless older transactions are still under way. rows_written: the rows of reporting_events_rollups that the days have then, whether they were right before or not.';
+comment on function rollup.rebuild(p_account_id integer, p_from date, p_to date, OUT rows_written bigint, OUT claimed boolean) is 'Under the account''s lock: makes the rollups, ledger and previous dates of the days p_from to p_to (inclusive; infinite: open) what the raw events say, and claims the days as covered unless older transactions are still under way, or changes of the host''s table do not reach us. rows_written: the rows of reporting_events_rollups that the days have then, whether they were right before or not.';
 
 create function rollup.begin_rebuild(p_function text, p_account_id integer, p_patience interval DEFAULT '00:00:10'::interval)
 returns bigint
@@ -1070,12 +1086,6 @@ set lock_timeout = 300ms;
 comment on function rollup.repair(p_account_id integer, p_from date, p_to date) is 'Rebuilds the days of an account that differ from the raw events or are dirty, in one transaction, and returns them; all days if the account as a whole is dirty and no range is given. Writers leave deltas meanwhile. Errors as in rollup.backfill, whether or not something differs. Example: select rollup.repair(1);';
 
 -- sql/47_host_table.sql
-
-create function rollup.host_table_obstacles()
-returns SETOF text
-language sql stable
-set search_path = pg_catalog, pg_temp;
-comment on function rollup.host_table_obstacles() is 'Why changes of the host''s table do not reach us, in plain words; no row if they do.';
 
 create function rollup.host_table_state()
 returns jsonb

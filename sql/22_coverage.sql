@@ -1,5 +1,27 @@
 -- Which days the rollups of an account hold completely, and which generation of its settings they belong to.
 
+create or replace function rollup.host_table_obstacles()
+returns setof text
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select format('No trigger of ours sees %s on public.reporting_events. Run: reporting-rollup migrate', e.event)
+  from (values ('insert', 4), ('delete', 8), ('update', 16), ('truncate', 32)) as e (event, bit)
+  where not exists (
+    select
+    from pg_trigger as g
+    join pg_proc as p on p.oid = g.tgfoid
+    where g.tgrelid = rollup.host_relation() and g.tgenabled in ('O', 'A') and g.tgtype & e.bit > 0
+      and p.pronamespace = 'rollup'::regnamespace
+  )
+  union all
+  select format('The subscription %s writes to public.reporting_events, which fires no trigger of ours: keep rollups where the events are made.', s.subname)
+  from pg_subscription_rel as r
+  join pg_subscription as s on s.oid = r.srsubid
+  where r.srrelid = rollup.host_relation()
+    or r.srrelid in (select t.relid from pg_partition_tree(rollup.host_relation()) as t)
+$$;
+comment on function rollup.host_table_obstacles() is 'Why changes of the host''s table do not reach us, in plain words; no row if they do.';
+
 create or replace function rollup.host_partitions()
 returns jsonb
 language sql stable

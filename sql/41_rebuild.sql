@@ -39,43 +39,66 @@ $$;
 comment on function rollup.stored_totals(int, date, date, boolean) is
   'The rollups of an account''s days p_from to p_to, with or without those of distinct counts (NULL: all), as applied so far.';
 
-create or replace function rollup.total_differences(p_account_id int, p_timezone text, p_from date, p_to date, p_pending boolean)
-returns table (
-  date date, dimension_type text, dimension_id bigint, metric text,
-  expected_count bigint, actual_count bigint, expected_sum_value numeric, actual_sum_value numeric,
-  expected_sum_value_business_hours numeric, actual_sum_value_business_hours numeric,
-  expected_count_value bigint, actual_count_value bigint,
-  expected_count_value_business_hours bigint, actual_count_value_business_hours bigint
+create or replace function rollup.differ(p_expected rollup.reporting_events_rollups, p_actual rollup.reporting_events_rollups)
+returns boolean
+language sql immutable as $$
+  select (
+    p_expected.count, p_expected.sum_value, p_expected.sum_value_business_hours, p_expected.count_value, p_expected.count_value_business_hours
+  ) is distinct from (
+    p_actual.count, p_actual.sum_value, p_actual.sum_value_business_hours, p_actual.count_value, p_actual.count_value_business_hours
+  )
+$$;
+comment on function rollup.differ(rollup.reporting_events_rollups, rollup.reporting_events_rollups) is
+  'Whether two totals of the same day, dimension and metric differ.';
+
+create or replace function rollup.change_of(
+  p_account_id int, p_expected rollup.reporting_events_rollups, p_actual rollup.reporting_events_rollups
 )
+returns rollup.reporting_events_rollups
+language sql stable as $$
+  select (
+    p_account_id, coalesce(p_expected.date, p_actual.date), coalesce(p_expected.dimension_type, p_actual.dimension_type),
+    coalesce(p_expected.dimension_id, p_actual.dimension_id), coalesce(p_expected.metric, p_actual.metric),
+    coalesce(p_expected.count, 0) - coalesce(p_actual.count, 0),
+    coalesce(p_expected.sum_value, 0) - coalesce(p_actual.sum_value, 0),
+    coalesce(p_expected.sum_value_business_hours, 0) - coalesce(p_actual.sum_value_business_hours, 0),
+    now(),
+    coalesce(p_expected.count_value, 0) - coalesce(p_actual.count_value, 0),
+    coalesce(p_expected.count_value_business_hours, 0) - coalesce(p_actual.count_value_business_hours, 0)
+  )::rollup.reporting_events_rollups
+$$;
+comment on function rollup.change_of(int, rollup.reporting_events_rollups, rollup.reporting_events_rollups) is
+  'What must be added to a total for it to be as expected.';
+
+create or replace function rollup.total_differences(p_account_id int, p_timezone text, p_from date, p_to date, p_pending boolean)
+returns table (expected rollup.reporting_events_rollups, actual rollup.reporting_events_rollups)
 language sql stable as $$
   with actual as (
-    select
-      k.date, k.dimension_type, k.dimension_id, k.metric, sum(k.count)::bigint as count, sum(k.sum_value) as sum_value,
-      sum(k.sum_value_business_hours) as sum_value_business_hours, sum(k.count_value)::bigint as count_value,
-      sum(k.count_value_business_hours)::bigint as count_value_business_hours
+    select (
+      p_account_id, k.date, k.dimension_type, k.dimension_id, k.metric, sum(k.count), sum(k.sum_value),
+      sum(k.sum_value_business_hours), null, sum(k.count_value), sum(k.count_value_business_hours)
+    )::rollup.reporting_events_rollups as total
     from (
       select s.* from rollup.stored_totals(p_account_id, p_from, p_to, false) as s
       union all
       select p.* from rollup.pending_totals(p_account_id, p_from, p_to) as p where p_pending
     ) as k
-    group by 1, 2, 3, 4
-    -- A rebuild removes an empty row, which makes no difference to a number.
+    group by k.date, k.dimension_type, k.dimension_id, k.metric
+    -- Deltas that cancel out leave nothing; a stored row of nothing is one too many.
     having not p_pending
       or (sum(k.count), sum(k.sum_value), sum(k.sum_value_business_hours), sum(k.count_value), sum(k.count_value_business_hours))
         <> (0, 0, 0, 0, 0)
   )
-  select
-    date, dimension_type, dimension_id, metric, e.count, a.count, e.sum_value, a.sum_value,
-    e.sum_value_business_hours, a.sum_value_business_hours, e.count_value, a.count_value,
-    e.count_value_business_hours, a.count_value_business_hours
+  select e, a.total
   from rollup.raw_totals(p_account_id, p_timezone, p_from, p_to) as e
-  full join actual as a using (date, dimension_type, dimension_id, metric)
-  where (e.count, e.sum_value, e.sum_value_business_hours, e.count_value, e.count_value_business_hours)
-    is distinct from (a.count, a.sum_value, a.sum_value_business_hours, a.count_value, a.count_value_business_hours)
+  full join actual as a
+    on (a.total).date = e.date and (a.total).dimension_type = e.dimension_type and (a.total).dimension_id = e.dimension_id
+    and (a.total).metric = e.metric
+  where rollup.differ(e, a.total)
 $$;
 comment on function rollup.total_differences(int, text, date, date, boolean) is
   'Where the daily totals of the days p_from to p_to, distinct counts apart, differ from the raw events; with p_pending, as if the pending '
-  'deltas were applied.';
+  'deltas were applied. NULL: there is none.';
 
 create or replace function rollup.ledger_differences(p_account_id int, p_timezone text, p_from date, p_to date, p_pending boolean)
 returns table (
@@ -145,14 +168,13 @@ comment on function rollup.previous_date_differences(int, rollup.previous_dates[
   'Where previous_dates of the days p_from to p_to, and of p_dates, is not p_expected.';
 
 create or replace function rollup.distinct_total_differences(p_account_id int, p_expected rollup.previous_dates[], p_from date, p_to date)
-returns table (date date, dimension_type text, dimension_id bigint, metric text, expected_count bigint, actual_count bigint)
+returns table (expected rollup.reporting_events_rollups, actual rollup.reporting_events_rollups)
 language sql stable as $$
-  select date, dimension_type, dimension_id, metric, e.count, a.count
-  from (
-    select t.* from rollup.distinct_totals(p_account_id, p_expected) as t where t.date between p_from and p_to
-  ) as e
-  full join rollup.stored_totals(p_account_id, p_from, p_to, true) as a using (date, dimension_type, dimension_id, metric)
-  where e.count is distinct from a.count
+  select e, a
+  from rollup.distinct_totals(p_account_id, p_expected) as e
+  full join rollup.stored_totals(p_account_id, p_from, p_to, true) as a
+    on a.date = e.date and a.dimension_type = e.dimension_type and a.dimension_id = e.dimension_id and a.metric = e.metric
+  where coalesce(e.date, a.date) between p_from and p_to and rollup.differ(e, a)
 $$;
 comment on function rollup.distinct_total_differences(int, rollup.previous_dates[], date, date) is
   'Where the daily distinct counts of the days p_from to p_to do not follow from p_expected, which has the rows of previous_dates.';
@@ -179,21 +201,13 @@ declare
   v_expected rollup.previous_dates[];
 begin
   select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
-  claimed := rollup.await_old_writers(p_account_id);
+  claimed := rollup.await_old_writers(p_account_id) and not exists (select from rollup.host_table_obstacles());
 
   -- One snapshot for events, deltas and marks: a writer's event and its delta become visible together. Under the lock nobody
   -- else removes deltas, and nobody ever updates one, so their ctids hold.
   select
     array(
-      select (
-        p_account_id, d.date, d.dimension_type, d.dimension_id, d.metric,
-        coalesce(d.expected_count, 0) - coalesce(d.actual_count, 0),
-        coalesce(d.expected_sum_value, 0) - coalesce(d.actual_sum_value, 0),
-        coalesce(d.expected_sum_value_business_hours, 0) - coalesce(d.actual_sum_value_business_hours, 0),
-        now(),
-        coalesce(d.expected_count_value, 0) - coalesce(d.actual_count_value, 0),
-        coalesce(d.expected_count_value_business_hours, 0) - coalesce(d.actual_count_value_business_hours, 0)
-      )::rollup.reporting_events_rollups
+      select rollup.change_of(p_account_id, d.expected, d.actual)
       from rollup.total_differences(p_account_id, v_settings.reporting_timezone, p_from, p_to, false) as d
     ),
     array(
@@ -232,10 +246,7 @@ begin
     from rollup.previous_date_differences(p_account_id, v_expected, p_from, p_to, coalesce(v_later, '{}')) as d
   ));
   perform rollup.add_to_rollups(p_account_id, v_totals || array(
-    select (
-      p_account_id, d.date, d.dimension_type, d.dimension_id, d.metric,
-      coalesce(d.expected_count, 0) - coalesce(d.actual_count, 0), 0, 0, now(), 0, 0
-    )::rollup.reporting_events_rollups
+    select rollup.change_of(p_account_id, d.expected, d.actual)
     from rollup.distinct_total_differences(p_account_id, v_expected, p_from, p_to) as d
   ));
   rows_written := (select count(*) from rollup.stored_totals(p_account_id, p_from, p_to, null));
@@ -248,7 +259,8 @@ end
 $$;
 comment on function rollup.rebuild(int, date, date) is
   'Under the account''s lock: makes the rollups, ledger and previous dates of the days p_from to p_to (inclusive; infinite: open) what the '
-  'raw events say, and claims the days as covered unless older transactions are still under way. rows_written: the rows of '
+  'raw events say, and claims the days as covered unless older transactions are still under way, or changes of '
+  'the host''s table do not reach us. rows_written: the rows of '
   'reporting_events_rollups that the days have then, whether they were right before or not.';
 
 create or replace function rollup.begin_rebuild(p_function text, p_account_id int, p_patience interval default '10 s')

@@ -5,14 +5,15 @@ returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 begin
+  raise notice 'account %: rebuilt, but %', p_account_id, coalesce(
+    (select o from rollup.host_table_obstacles() as o limit 1), 'transactions older than its time zone are still under way'
+  ) using hint = 'Until that is over the days are read from raw events. A backfill is queued for the worker; or run it again later.';
   begin
     perform rollup.enqueue_backfill(p_account_id, nullif(p_from, '-infinity'), nullif(p_to, 'infinity'));
   exception when lock_not_available then
     -- By the lock_timeout of backfill. Somebody is changing the account's zone, and with that queues a backfill himself.
     null;
   end;
-  raise notice 'account %: rebuilt, but transactions older than its time zone are still under way', p_account_id
-    using hint = 'Until they end the days are read from raw events. A backfill is queued for the worker; or run it again later.';
 end
 $$;
 comment on function rollup.claim_later(int, date, date) is

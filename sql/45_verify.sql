@@ -36,15 +36,18 @@ begin
       select e from rollup.expected_previous_dates(p_account_id, v_chunk.from_date, v_chunk.to_date) as e
     );
     return query
-      select 'rollup', d.*
-      from rollup.total_differences(p_account_id, v_timezone, v_chunk.from_date, v_chunk.to_date, true) as d
-      where v_clean @> d.date
-      union all
       select
-        'rollup', d.date, d.dimension_type, d.dimension_id, d.metric, d.expected_count, d.actual_count, null, null, null, null,
-        null, null, null, null
-      from rollup.distinct_total_differences(p_account_id, v_previous_dates, v_chunk.from_date, v_chunk.to_date) as d
-      where v_clean @> d.date
+        'rollup', c.date, c.dimension_type, c.dimension_id, c.metric, (d.expected).count, (d.actual).count,
+        (d.expected).sum_value, (d.actual).sum_value, (d.expected).sum_value_business_hours, (d.actual).sum_value_business_hours,
+        (d.expected).count_value, (d.actual).count_value,
+        (d.expected).count_value_business_hours, (d.actual).count_value_business_hours
+      from (
+        select t.* from rollup.total_differences(p_account_id, v_timezone, v_chunk.from_date, v_chunk.to_date, true) as t
+        union all
+        select t.* from rollup.distinct_total_differences(p_account_id, v_previous_dates, v_chunk.from_date, v_chunk.to_date) as t
+      ) as d
+      cross join lateral rollup.change_of(p_account_id, d.expected, d.actual) as c
+      where v_clean @> c.date
       union all
       select
         'ledger', d.date, 'conversation', d.conversation_id, d.event_name::text, d.expected_count, d.actual_count, null, null, null, null,
