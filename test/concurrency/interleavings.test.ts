@@ -327,7 +327,8 @@ for (const [what, first, wanted] of [
         await host.run(event(account));
         const call = `do $$ begin ${first}; perform rollup.backfill(${account}); end $$`;
         await besideRebuild(call, async (ended) => {
-          await waiting(sql, "rebuild", "advisory");
+          // It tries once, for as long as it may wait, seen or not.
+          await Promise.race([waiting(sql, "rebuild", "advisory"), ended]);
           await host.run("set local lock_timeout = '30s'");
           await host.run(wanted);
           await host.run("commit");
