@@ -350,7 +350,13 @@ victimTest(
         await waiting(sql, "rebuild", "relation");
         // Beyond the rebuild's own search for a deadlock.
         await pause(1200);
-        await host.run(`select rollup.backfill(${account})`);
+        // Whoever gives up first: to be told that the account is locked is no deadlock.
+        for (let code = ""; code !== "00000"; ) {
+          await host.run("savepoint s");
+          code = await sqlstate(host.run(`select rollup.backfill(${account})`));
+          assert.ok(["00000", "RU006"].includes(code), code);
+          if (code !== "00000") await host.run("rollback to s");
+        }
         await host.run("commit");
         assert.is(await ended, "00000");
       });

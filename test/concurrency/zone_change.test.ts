@@ -7,6 +7,7 @@ import {
   assertExactEverywhere,
   cleanDays,
   newAccount,
+  pending,
   stored,
 } from "../engine/support.js";
 import { connect, database, databaseUrl, otherDatabase } from "../support/database.js";
@@ -159,6 +160,7 @@ test("a writer that holds the lock under the old zone appends under the new one 
     await writer.run(event(account));
     await setZone(account);
     await writer.run(event(account, { conversation_id: 2 }));
+    assert.is(await pending(account, writer.sql), 1);
     await writer.run("commit");
   });
   assert.is((await stored(account)).length, 3);
