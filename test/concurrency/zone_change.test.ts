@@ -96,8 +96,9 @@ for (const [what, begin] of Object.entries(beginnings)) {
 
   test(`${what} that is set while a younger writer is at it, and stays`, async () => {
     const account = await begin();
-    await withSessions(["read committed", "read committed"], async (setter, writer) => {
+    await withSessions(["read committed", undefined], async (setter, writer) => {
       await setter.run(`select rollup.set_reporting_timezone(${account}, 'America/New_York')`);
+      await writer.run("begin");
       await writer.run(event(account));
       await setter.run("commit");
       await backfill(account);
