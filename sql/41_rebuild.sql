@@ -24,17 +24,37 @@ comment on function rollup.pending_totals(int, date, date) is
 create or replace function rollup.stored_totals(p_account_id int, p_from date, p_to date, p_distinct boolean)
 returns setof rollup.reporting_events_rollups
 language sql stable as $$
+  -- The series that there are, also of metrics that the registry has no more, by skipping through the index.
+  with recursive series as (
+    (
+      select s.dimension_type, s.metric
+      from rollup.reporting_events_rollups as s
+      where s.account_id = p_account_id
+      order by s.dimension_type, s.metric
+      limit 1
+    )
+    union all
+    select next.*
+    from series as f
+    cross join lateral (
+      select s.dimension_type, s.metric
+      from rollup.reporting_events_rollups as s
+      where s.account_id = p_account_id and (s.dimension_type, s.metric) > (f.dimension_type, f.metric)
+      order by s.dimension_type, s.metric
+      limit 1
+    ) as next
+  )
   select r.*
-  from unnest(rollup.dimension_types()) as t (dimension_type)
-  cross join rollup.event_metric_list() as m
+  from series as f
   -- A range of the index for each, rather than all rows of the account.
   cross join lateral (
     select s.*
     from rollup.reporting_events_rollups as s
-    where s.account_id = p_account_id and s.dimension_type = t.dimension_type and s.metric = m.metric and s.date between p_from and p_to
+    where s.account_id = p_account_id and s.dimension_type = f.dimension_type and s.metric = f.metric and s.date between p_from and p_to
     offset 0
   ) as r
-  where p_distinct is null or (m.payload = 'distinct') = p_distinct
+  where p_distinct is null
+    or p_distinct = (f.metric in (select m.metric from rollup.event_metric_list() as m where m.payload = 'distinct'))
 $$;
 comment on function rollup.stored_totals(int, date, date, boolean) is
   'The rollups of an account''s days p_from to p_to, with or without those of distinct counts (NULL: all), as applied so far.';

@@ -1,16 +1,16 @@
 /**
  * Leaves out each rule of the engine in turn and sees that a test fails for it: those of test/mutations.ts.
  *
- *   npm run mutate                  all of them, about 20 minutes
+ *   npm run mutate                  all of them
  *   npm run mutate -- lock ledger   those whose rule or change contains one of the words
  */
-import { spawn } from "node:child_process";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import Table from "cli-table3";
 import { sqlFiles } from "../src/database/migrate.js";
 import { type Mutation, mutations } from "./mutations.js";
+import { killTestFiles, runTestFile } from "./support/file.js";
+import { startTestServer, type TestServer } from "./support/server.js";
 
 const root = resolve(import.meta.dirname, "..");
 const sources = new Map<string, string>();
@@ -34,10 +34,22 @@ async function main(words: string[]): Promise<number> {
     style: { head: [], border: [] },
   });
   let survivors = 0;
-  for (const mutation of wanted) {
-    const killer = await killerOf(mutation);
-    if (killer === undefined) survivors++;
-    table.push([mutation.rule, mutation.change, killer ?? "SURVIVES"]);
+  const server = await startTestServer("18");
+  const stop = async () => {
+    killTestFiles();
+    await server.stop();
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.once(signal, () => stop().then(() => process.exit(1)));
+  }
+  try {
+    for (const mutation of wanted) {
+      const killer = await killerOf(server, mutation);
+      if (killer === undefined) survivors++;
+      table.push([mutation.rule, mutation.change, killer ?? "SURVIVES"]);
+    }
+  } finally {
+    await stop();
   }
   console.log(table.toString());
   console.log(`${wanted.length - survivors} of ${wanted.length} mutations killed`);
@@ -66,9 +78,9 @@ function patch({ schema = "", edits = {} }: Mutation): string {
 }
 
 /** The test that fails without the rule; if it does not, shows what went on instead. */
-async function killerOf(mutation: Mutation): Promise<string | undefined> {
+async function killerOf(server: TestServer, mutation: Mutation): Promise<string | undefined> {
   const [file, title] = mutation.killedBy;
-  const output = await runTests(file, patch(mutation));
+  const output = await runTest(server, file, title, patch(mutation));
   const failed = [...output.matchAll(/^ +FAIL +[^"]*"(.*)"$/gm)].map(([, name]) => name as string);
   const killer = failed.find((name) => name.includes(title));
   const verdict = killer === undefined ? "SURVIVES" : "killed  ";
@@ -77,19 +89,29 @@ async function killerOf(mutation: Mutation): Promise<string | undefined> {
   return killer === undefined ? undefined : `${file}: ${killer}`;
 }
 
-async function runTests(file: string, sql: string): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "reporting-rollup-mutate-"));
-  const path = join(folder, "patch.sql");
-  await writeFile(path, sql);
-  const args = ["--import", "tsx", "test/run.ts", "--pg", "18", "--sql", path, join("test", file)];
-  const child = spawn(process.execPath, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding("utf8").on("data", (chunk) => {
-      output += chunk;
+/** The output of those tests of a file, on databases with this SQL applied. */
+async function runTest(
+  server: TestServer,
+  file: string,
+  title: string,
+  sql: string,
+): Promise<string> {
+  const [model, name] = ["template_mutated", "test_mutated"];
+  await server.createDatabase(model);
+  try {
+    await server.run(sql, model);
+    await server.createDatabase(name, model);
+    const { output } = await runTestFile(join(root, "test", file), {
+      TEST_DATABASE_URL: await server.url(name),
+      TEST_SERVER_URL: await server.url("postgres", "superuser"),
+      TEST_TEMPLATE: model,
+      TEST_PG: server.major,
+      TEST_ONLY: title,
+      TSX_TSCONFIG_PATH: join(root, "tsconfig.chosen.json"),
     });
+    return output;
+  } finally {
+    for (const database of [name, model])
+      await server.run(`drop database if exists ${database} with (force)`);
   }
-  await new Promise((done) => child.on("close", done));
-  await rm(folder, { recursive: true, force: true });
-  return output;
 }

@@ -534,7 +534,7 @@ export const mutations: Mutation[] = [
     edits: {
       "34_track_events.sql": [["    perform set_config('rollup.failed', 'x', true);\n", ""]],
     },
-    killedBy: ["engine/locked_tables.test.ts", "deltas is locked wait once"],
+    killedBy: ["engine/locked_tables.test.ts", "rollup.ledger is locked wait once"],
   },
   {
     rule: "what has failed is not tried again in its transaction",
@@ -763,8 +763,8 @@ export const mutations: Mutation[] = [
     edits: {
       "41_rebuild.sql": [
         [
-          "  ) as a using (date, dimension_type, dimension_id, metric)\n  where e.count is distinct from a.count",
-          "  ) as a using (date, dimension_type, dimension_id, metric)\n  where false",
+          "as a using (date, dimension_type, dimension_id, metric)\n  where e.count is distinct from a.count",
+          "as a using (date, dimension_type, dimension_id, metric)\n  where false",
         ],
       ],
     },
@@ -843,8 +843,8 @@ export const mutations: Mutation[] = [
     edits: {
       "44_reporting_timezone.sql": [
         [
-          "insert into rollup.account_coverage (account_id, generation, host_relation)\n  select p_account_id, v_generation, rollup.host_relation()",
-          "insert into rollup.account_coverage (account_id, generation, host_relation, awaited)\n  select p_account_id, v_generation, rollup.host_relation(), rollup.open_transactions() || 'prepared'::text",
+          "insert into rollup.account_coverage (account_id, generation, host_relation, zone_rules)\n  select p_account_id, v_generation, rollup.host_relation(), rollup.zone_rules(v_timezone)",
+          "insert into rollup.account_coverage (account_id, generation, host_relation, zone_rules, awaited)\n  select p_account_id, v_generation, rollup.host_relation(), rollup.zone_rules(v_timezone), rollup.open_transactions() || 'prepared'::text",
         ],
       ],
     },

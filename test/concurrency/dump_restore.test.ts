@@ -1,4 +1,4 @@
-/** Dump and restore into another database: right, and coverage neither lost nor stuck. */
+/** Dump and restore into another database: right, and coverage never stuck; it is lost where the host's table is another by its oid. */
 import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -79,12 +79,15 @@ function everyClean(sql: Sql): Promise<string[]> {
 
 async function assertRestored(url: string): Promise<void> {
   const sql = connect({ url, max: 2 });
-  assert.equal(await everyClean(sql), ["{(,)}", "{}", "{}"]);
+  const [table] = await sql`
+    select host_relation = 'public.reporting_events'::regclass as same from rollup.account_coverage where account_id = 1`;
+  const clean = [table?.same ? "{(,)}" : "{}", "{}", "{}"];
+  assert.equal(await everyClean(sql), clean);
   await assertExact(1, sql);
   for (const account of [1, 2, 3]) await insert(sql, account, handoff(2));
   await assertExact(1, sql);
   await migrate(url, { createHostTables: true });
-  assert.equal(await everyClean(sql), ["{(,)}", "{}", "{}"]);
+  assert.equal(await everyClean(sql), clean);
   for (const account of [1, 2, 3]) {
     await sql`select rollup.backfill(${account})`;
     assert.is(await cleanDays(account, sql), "{(,)}");
@@ -122,16 +125,23 @@ async function copyRows(from: Sql, url: string): Promise<void> {
   await to.end();
 }
 
-test("the rows in a new server, whose transaction ids begin anew (rule: a barrier from elsewhere)", async () => {
-  const { sql, url, drop } = await createDatabase();
-  await fill(sql, url);
-  await withServer(async (other) => {
-    await migrate(other, { createHostTables: true });
-    await copyRows(sql, other);
-    await assertRestored(other);
+for (const table of ["as it comes", "another"]) {
+  test(`the rows in a new server, whose transactions begin anew, with the host's table ${table} (rule: awaited from elsewhere)`, async () => {
+    const { sql, url, drop } = await createDatabase();
+    await fill(sql, url);
+    await withServer(async (other) => {
+      if (table === "another") {
+        const early = connect({ url: other });
+        await early`create table public.takes_an_oid (id int primary key)`;
+        await early.end();
+      }
+      await migrate(other, { createHostTables: true });
+      await copyRows(sql, other);
+      await assertRestored(other);
+    });
+    await drop();
   });
-  await drop();
-});
+}
 
 testOrSkip("pg_dump and pg_restore", async () => {
   const { sql, url, drop } = await createDatabase();

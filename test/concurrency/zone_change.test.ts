@@ -7,6 +7,7 @@ import {
   assertExactEverywhere,
   cleanDays,
   newAccount,
+  pending,
   stored,
 } from "../engine/support.js";
 import { connect, database, databaseUrl, otherDatabase } from "../support/database.js";
@@ -95,8 +96,9 @@ for (const [what, begin] of Object.entries(beginnings)) {
 
   test(`${what} that is set while a younger writer is at it, and stays`, async () => {
     const account = await begin();
-    await withSessions(["read committed", "read committed"], async (setter, writer) => {
+    await withSessions(["read committed", undefined], async (setter, writer) => {
       await setter.run(`select rollup.set_reporting_timezone(${account}, 'America/New_York')`);
+      await writer.run("begin");
       await writer.run(event(account));
       await setter.run("commit");
       await backfill(account);
@@ -159,6 +161,7 @@ test("a writer that holds the lock under the old zone appends under the new one 
     await writer.run(event(account));
     await setZone(account);
     await writer.run(event(account, { conversation_id: 2 }));
+    assert.is(await pending(account, writer.sql), 1);
     await writer.run("commit");
   });
   assert.is((await stored(account)).length, 3);

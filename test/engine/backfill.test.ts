@@ -119,6 +119,10 @@ test("a backfill counts null, NaN and infinite values and adds nothing", async (
   );
   await backfillDate(account, "2026-02-11");
   assert.equal(await stored(account), [`2026-02-11 account ${account} first_response 5 0 0`]);
+  const [row] = await sql`
+    select count_value::int as values, count_value_business_hours::int as business from rollup.reporting_events_rollups where account_id = ${account}`;
+  assert.equal({ ...row }, { values: 0, business: 0 });
+  await assertExactEverywhere(account);
 });
 
 test("a day that cannot be rebuilt stands as it was", async () => {

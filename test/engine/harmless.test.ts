@@ -509,8 +509,11 @@ test("what failed in a savepoint that is rolled back is tried again; what failed
     select count(*) filter (where date is null)::int as whole, count(*)::int as all from rollup.dirty_marks where account_id = ${account}`;
   assert.equal({ ...marks }, { whole: 1, all: 1 });
   await client.unsafe("commit");
-  await client.end();
   await sql`select rollup.repair(${account})`;
+  // Another transaction of the session begins anew.
+  await insert(client, account, { ...handoff, conversation_id: 5 });
+  assert.is(warnings.length, 2);
+  await client.end();
   await assertExactEverywhere(account);
 });
 

@@ -129,34 +129,46 @@ test("values are rounded to microseconds, large ones without loss", async () => 
 
 test("a row without count stays while its sums are not 0 (rule: count, sums and counts of values)", async () => {
   const account = await accountIn("UTC");
-  await sql`
-    insert into rollup.deltas select ${account}, generation, date::date, 'first_response', 7, null, null, c, s, b, false, v, w
-    from rollup.account_settings, (
-      values ('2026-02-11', 1, 5, 0, 1, 1), ('2026-02-11', -1, 0, 0, -1, -1), ('2026-02-12', 1, 0, 3, 1, 1), ('2026-02-12', -1, 0, 0, -1, -1),
-        ('2026-02-13', 1, 0, 0, 1, 1), ('2026-02-13', -1, 0, 0, 0, -1), ('2026-02-14', 1, 0, 0, 1, 1), ('2026-02-14', -1, 0, 0, -1, 0)
-    ) as d (date, c, s, b, v, w)
-    where account_id = ${account}`;
-  await sql`select rollup.fold(${account})`;
-  const withCounts = async () => {
+  /** Day, count, sums, counts of values. */
+  const apply = async (...deltas: [number, number, number, number, number, number][]) => {
+    for (const [day, count, sum, businessSum, values, businessValues] of deltas)
+      await sql`
+        insert into rollup.deltas select ${account}, generation, make_date(2026, 2, ${day}::int), 'first_response', 7, null, null, ${count}::int,
+          ${sum}::int, ${businessSum}::int, false, ${values}::int, ${businessValues}::int
+        from rollup.account_settings where account_id = ${account}`;
+    await sql`select rollup.fold(${account})`;
     const rows = await sql`
       select concat_ws(' ', extract(day from date), count, sum_value, sum_value_business_hours, count_value, count_value_business_hours) as line
       from rollup.reporting_events_rollups where account_id = ${account} and dimension_type = 'agent' order by date`;
     return rows.map(({ line }) => line);
   };
-  assert.equal(await withCounts(), [
-    "11 0 5 0 0 0",
-    "12 0 0 3 0 0",
-    "13 0 0 0 1 0",
-    "14 0 0 0 0 1",
-  ]);
-  await sql`
-    insert into rollup.deltas select ${account}, generation, date::date, 'first_response', 7, null, null, 1, 0, 4, false, 1, 1
-    from rollup.account_settings, (values ('2026-02-11'), ('2026-02-12')) as d (date) where account_id = ${account}`;
-  await sql`
-    insert into rollup.deltas select ${account}, generation, date::date, 'first_response', 7, null, null, 0, 0, 0, false, v, w
-    from rollup.account_settings, (values ('2026-02-13', -1, 0), ('2026-02-14', 0, -1)) as d (date, v, w) where account_id = ${account}`;
-  await sql`select rollup.fold(${account})`;
-  assert.equal(await withCounts(), ["11 1 5 4 1 1", "12 1 0 7 1 1"]);
+  assert.equal(
+    await apply([11, 1, 5, 0, 1, 1], [12, 1, 0, 3, 1, 1], [13, 1, 0, 0, 1, 1], [14, 1, 0, 0, 1, 1]),
+    ["11 1 5 0 1 1", "12 1 0 3 1 1", "13 1 0 0 1 1", "14 1 0 0 1 1"],
+  );
+  assert.equal(
+    await apply(
+      [11, -1, 0, 0, -1, -1],
+      [12, -1, 0, 0, -1, -1],
+      [13, -1, 0, 0, 0, -1],
+      [14, -1, 0, 0, -1, 0],
+    ),
+    ["11 0 5 0 0 0", "12 0 0 3 0 0", "13 0 0 0 1 0", "14 0 0 0 0 1"],
+  );
+  // What adds only to sums, or to counts of values.
+  assert.equal(
+    await apply([11, 0, 1, 0, 0, 0], [12, 0, 0, 1, 0, 0], [13, 0, 0, 0, 1, 0], [14, 0, 0, 0, 0, 1]),
+    ["11 0 6 0 0 0", "12 0 0 4 0 0", "13 0 0 0 2 0", "14 0 0 0 0 2"],
+  );
+  assert.equal(
+    await apply(
+      [11, 0, -6, 0, 0, 0],
+      [12, 0, 0, -4, 0, 0],
+      [13, 0, 0, 0, -2, 0],
+      [14, 1, 0, 4, 0, -1],
+    ),
+    ["14 1 0 4 0 1"],
+  );
 });
 
 test("a day whose last event goes has no row left, nor anything else", async () => {

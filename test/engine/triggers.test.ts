@@ -102,8 +102,8 @@ test("coverage counts on its table only: at once, with deltas pending, and back 
   await sql`insert into public.former (id, name, account_id, created_at, updated_at) values (-1, 'reply_time', 1, '2026-02-12', now())`;
   assert.is(await cleanDays(1, sql), "{}");
   await sql`select rollup.backfill(1, '2026-02-11', '2026-02-11')`;
-  assert.is(await cleanDays(1, sql), "{[2026-02-11,2026-02-12)}");
-  await assertExact(1, sql);
+  // What is rebuilt of it first does not matter: the account as a whole is marked, for the worker.
+  assert.is(await cleanDays(1, sql), "{}");
   await sql`select rollup.backfill(1)`;
   assert.is(await cleanDays(1, sql), "{(,)}");
   await assertExact(1, sql);
