@@ -35,16 +35,16 @@ create table rollup.account_coverage (
   last_verified_at timestamp with time zone,
   last_verification_differences bigint,
   host_relation oid,
-  awaited text[],
   zone_rules text,
+  awaited text[],
   PRIMARY KEY (account_id)
 );
 comment on table rollup.account_coverage is 'Which days the rollups of an account hold completely. Changed under the account''s lock, but for two writers: a first zone adds the row, and migrate and the worker empty covered where triggers were missing.';
 comment on column rollup.account_coverage.generation is 'The generation that the account''s rollups, ledger and previous dates belong to; where it is not the one of account_settings, they are of an old zone and count for nothing.';
 comment on column rollup.account_coverage.covered is 'The days whose rollups are complete.';
 comment on column rollup.account_coverage.host_relation is 'The table whose events the account''s rollups hold; where public.reporting_events is another one they count for nothing.';
-comment on column rollup.account_coverage.awaited is 'Transactions that may still write under an older zone: days are claimed when they have ended. NULL: nobody has looked yet.';
 comment on column rollup.account_coverage.zone_rules is 'Fingerprint of the clocks by which the account''s days were reckoned; where its zone has others now, its rollups begin anew.';
+comment on column rollup.account_coverage.awaited is 'Transactions that may still write under an older zone: days are claimed when they have ended. NULL: nobody has looked yet.';
 
 create table rollup.account_settings (
   account_id integer not null,

@@ -1,6 +1,36 @@
---! Previous: sha1:46dc617f1bc85cda7b1424ada7ccbae4e0083b79
---! Hash: sha1:56c2f14898b81262cfdbcd719c1c695836e54782
---! Message: values counted and coverage of a table
+--! Previous: sha1:4e6a28ad4b55819359db4a3de013076168d2032e
+--! Hash: sha1:a6fecdb0742e64be6dd30bda2a4641fba7bb5572
+--! Message: values jobs coverage
+
+-- A run is one job of the worker: it knows its job, and how often it could not begin.
+
+alter table rollup.backfill_runs
+  add column job_id bigint,
+  add column attempts int not null default 0,
+  -- squawk-ignore ban-drop-column
+  drop column events_per_second;
+comment on column rollup.backfill_runs.job_id is 'The job of the worker that goes through it; one that finds another here ends.';
+comment on column rollup.backfill_runs.attempts is 'How often it could not begin.';
+
+-- Jobs of the previous version, one a chunk: their tasks are no more. Workers give the runs that they belonged to jobs of their own.
+do $$
+declare
+  v_tasks text[] := '{plan_backfill,backfill_chunk}';
+begin
+  if to_regclass('rollup_worker.jobs') is not null then
+    perform rollup_worker.force_unlock_workers(array(select j.locked_by from rollup_worker.jobs as j where j.task_identifier = any (v_tasks)));
+    perform rollup_worker.complete_jobs(array(select j.id from rollup_worker.jobs as j where j.task_identifier = any (v_tasks)));
+  end if;
+end
+$$;
+
+-- What the host's table was like when the worker last looked.
+
+create table rollup.host_table (
+  one boolean primary key default true check (one),
+  state jsonb not null
+);
+comment on table rollup.host_table is 'One row: rollup.host_table_state() when the worker last looked.';
 
 -- Averages are over the events that have the value, so how many have it is kept beside count and sums. Coverage belongs to a table
 -- as well: what was claimed before this version knew belongs to none, counts for nothing, and is rebuilt.
@@ -16,9 +46,13 @@ comment on column rollup.reporting_events_rollups.count_value is 'Events that ha
 comment on column rollup.reporting_events_rollups.count_value_business_hours is
   'Events that have a value in business hours; averages divide by it.';
 
-alter table rollup.account_coverage add column host_relation oid;
+alter table rollup.account_coverage
+  add column host_relation oid,
+  add column zone_rules text;
 comment on column rollup.account_coverage.host_relation is
   'The table whose events the account''s rollups hold; where public.reporting_events is another one they count for nothing.';
+comment on column rollup.account_coverage.zone_rules is
+  'Fingerprint of the clocks by which the account''s days were reckoned; where its zone has others now, its rollups begin anew.';
 
 -- Rows are found by all their columns: they have no key, and a publication of all tables asks for a replica identity.
 alter table rollup.deltas replica identity full;
@@ -27,7 +61,9 @@ alter table rollup.ledger replica identity full;
 
 -- Who may still write under an older zone is remembered by virtual transaction id, which every role can see.
 alter table rollup.account_coverage
+  -- squawk-ignore ban-drop-column
   drop column barrier,
+  -- squawk-ignore ban-drop-column
   drop column barrier_passed,
   add column awaited text[];
 comment on column rollup.account_coverage.awaited is
@@ -37,7 +73,9 @@ comment on table rollup.account_coverage is
   'row, and migrate and the worker empty covered where triggers were missing.';
 
 -- Reads look for the pending deltas of an event name on some days.
+-- squawk-ignore require-concurrent-index-deletion
 drop index rollup.deltas_account_id_date;
+-- squawk-ignore require-concurrent-index-creation
 create index deltas_account_id_date_event_name on rollup.deltas (account_id, date, event_name);
 
 create type rollup.read as (
