@@ -715,10 +715,7 @@ export const mutations: Mutation[] = [
     change: "it writes all",
     edits: {
       "41_rebuild.sql": [
-        [
-          "where (e.count, e.sum_value, e.sum_value_business_hours, e.count_value, e.count_value_business_hours)\n    is distinct from",
-          "where not p_pending or (e.count, e.sum_value, e.sum_value_business_hours, e.count_value, e.count_value_business_hours)\n    is distinct from",
-        ],
+        ["where rollup.differ(e, a.total)", "where not p_pending or rollup.differ(e, a.total)"],
       ],
     },
     killedBy: ["engine/backfill.test.ts", "writes nothing and returns its rows"],
@@ -750,8 +747,12 @@ export const mutations: Mutation[] = [
     edits: {
       "41_rebuild.sql": [
         [
-          "where (e.count, e.sum_value, e.sum_value_business_hours, e.count_value, e.count_value_business_hours)\n    is distinct from (a.count, a.sum_value, a.sum_value_business_hours, a.count_value, a.count_value_business_hours)",
-          "where (e.count, e.sum_value, e.sum_value_business_hours)\n    is distinct from (a.count, a.sum_value, a.sum_value_business_hours)",
+          "p_expected.sum_value_business_hours, p_expected.count_value, p_expected.count_value_business_hours\n",
+          "p_expected.sum_value_business_hours\n",
+        ],
+        [
+          "p_actual.sum_value_business_hours, p_actual.count_value, p_actual.count_value_business_hours\n",
+          "p_actual.sum_value_business_hours\n",
         ],
       ],
     },
@@ -763,8 +764,8 @@ export const mutations: Mutation[] = [
     edits: {
       "41_rebuild.sql": [
         [
-          "as a using (date, dimension_type, dimension_id, metric)\n  where e.count is distinct from a.count",
-          "as a using (date, dimension_type, dimension_id, metric)\n  where false",
+          "where coalesce(e.date, a.date) between p_from and p_to and rollup.differ(e, a)",
+          "where false",
         ],
       ],
     },
@@ -977,10 +978,13 @@ export const mutations: Mutation[] = [
     change: "after it",
     edits: {
       "41_rebuild.sql": [
-        ["  claimed := rollup.await_old_writers(p_account_id);\n", ""],
+        [
+          "  claimed := rollup.await_old_writers(p_account_id) and not exists (select from rollup.host_table_obstacles());\n",
+          "",
+        ],
         [
           "into v_totals, v_entries, v_pending, v_marks;",
-          "into v_totals, v_entries, v_pending, v_marks;\n  claimed := rollup.await_old_writers(p_account_id);",
+          "into v_totals, v_entries, v_pending, v_marks;\n  claimed := rollup.await_old_writers(p_account_id) and not exists (select from rollup.host_table_obstacles());\n",
         ],
       ],
     },
@@ -1169,8 +1173,8 @@ export const mutations: Mutation[] = [
         [`    ${pendingDeltas},\n`, ""],
         ["into v_totals, v_entries, v_pending, v_marks;", "into v_totals, v_entries, v_marks;"],
         [
-          "claimed := rollup.await_old_writers(p_account_id);",
-          `claimed := rollup.await_old_writers(p_account_id);\n  v_pending := ${pendingDeltas};`,
+          "  -- One snapshot for events, deltas and marks",
+          `  v_pending := ${pendingDeltas};\n  -- One snapshot for events, deltas and marks`,
         ],
       ],
     },
