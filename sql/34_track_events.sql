@@ -355,16 +355,17 @@ begin
     -- missing would be a wrong number. If even this fails the host goes on, and verify will find it.
     begin
       perform set_config('lock_timeout', '0', true);
+      v_error := format('%s (process %s)', v_error, pg_backend_pid());
       execute format(
-        'select array_agg(distinct e.account_id) from (%s) as e
-         where e.account_id::text <> all (string_to_array(coalesce(current_setting(''rollup.marked'', true), ''''), '',''))',
+        'insert into rollup.dirty_marks (account_id, date, marked_at, reason)
+         select distinct e.account_id, null::date, now(), $1
+         from (%s) as e
+         where e.account_id is not null and e.name = any (rollup.event_names()) and not exists (
+           select from rollup.dirty_marks as m
+           where m.account_id = e.account_id and m.date is null and m.marked_at = now() and m.reason like $2
+         )',
         v_source
-      ) into v_accounts;
-      insert into rollup.dirty_marks (account_id, date, marked_at, reason)
-      select a, null, now(), v_error from unnest(v_accounts) as a;
-      perform set_config(
-        'rollup.marked', concat_ws(',', current_setting('rollup.marked', true), array_to_string(v_accounts, ',')), true
-      );
+      ) using v_error, format('%%(process %s)', pg_backend_pid());
     exception when others then
       raise warning 'rollup: not even marked: %', sqlerrm
         using hint = 'Run rollup.backfill for the accounts of this statement once the cause is gone.';

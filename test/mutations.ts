@@ -555,8 +555,8 @@ export const mutations: Mutation[] = [
     edits: {
       "34_track_events.sql": [
         [
-          "where e.account_id::text <> all (string_to_array(coalesce(current_setting(''rollup.marked'', true), ''''), '',''))'",
-          "where e.account_id is not null'",
+          "where m.account_id = e.account_id and m.date is null and m.marked_at = now() and m.reason like $2",
+          "where m.account_id = e.account_id and m.reason is null and $2 is null",
         ],
       ],
     },
