@@ -34,6 +34,8 @@ returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+-- The planner may remember our tables as empty.
+set enable_seqscan = off
 set jit = off as $$
 declare
   v_settings rollup.account_settings;

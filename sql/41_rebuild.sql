@@ -205,8 +205,10 @@ set search_path = pg_catalog, pg_temp
 -- Bulk work whose size no cached plan can know.
 set plan_cache_mode = force_custom_plan
 set jit = off
--- The planner expects few groups, and would sort all events for them.
+-- The planner expects few groups, and would sort all events for them; and of tables that it remembers as empty it would read all rows
+-- again and again.
 set enable_sort = off
+set enable_seqscan = off
 -- One core is enough: the others are the host's.
 set max_parallel_workers_per_gather = 0
 set work_mem = '64MB'
@@ -292,6 +294,7 @@ declare
 begin
   perform rollup.require_read_committed(p_function);
   perform rollup.require_timezone(p_account_id);
+  perform rollup.require_all_rows(p_function);
   if nullif(current_setting('rollup.rebuilt_account', true), '') <> p_account_id::text then
     raise exception using
       errcode = 'RU005',
@@ -311,4 +314,4 @@ end
 $$;
 comment on function rollup.begin_rebuild(text, int, interval) is
   'Checks what every rebuild needs, takes the account''s lock, clears what is of an old zone, and returns the generation. '
-  'Errors: RU002, RU004, RU005, RU006.';
+  'Errors: RU002, RU004, RU005, RU006, RU011.';

@@ -39,7 +39,6 @@ begin
   perform rollup.require('backfill', jsonb_build_object('p_account_id', p_account_id));
   perform rollup.require_finite('backfill', p_from, p_to);
   perform rollup.require_ordered('backfill', p_from, p_to);
-  perform rollup.require_all_rows('backfill');
   v_generation := rollup.begin_rebuild('backfill', p_account_id);
   if v_from = '-infinity' and v_to = 'infinity' then
     perform rollup.forget_account_marks(p_account_id);
@@ -64,7 +63,7 @@ comment on function rollup.backfill(int, date, date) is
   'NULL: the whole history, and the trigger keeps days to come complete. Writers go on meanwhile. Large histories are better given '
   'to enqueue_backfill. Errors: RU002 no zone, RU003 reversed or infinite dates, RU004 not read committed, RU005 a second account in '
   'one transaction, RU006 the account''s lock not granted within 10 s (half a second if the transaction has locked something of the host, see holds_host_lock), '
-  '55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
+  'RU011 row level security, 55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
 
 create or replace function rollup.backfill_date(p_account_id int, p_date date)
 returns bigint

@@ -14,6 +14,7 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 set jit = off
 set enable_sort = off
+set enable_seqscan = off
 set max_parallel_workers_per_gather = 0
 set work_mem = '64MB'
 set hash_mem_multiplier = 8 as $$

@@ -68,7 +68,8 @@ async function checkHostTable(sql: Queries, relkind: string): Promise<void> {
     });
   }
   const columns = await sql<{ name: string; type: string }[]>`
-    select attname as name, format_type(atttypid, null) as type
+    select attname as name,
+           case attgenerated when 'v' then 'a virtual column, which triggers do not see' else format_type(atttypid, null) end as type
     from pg_attribute
     where attrelid = 'public.reporting_events'::regclass and attnum > 0 and not attisdropped`;
   const types = new Map(columns.map(({ name, type }) => [name, type]));

@@ -20,6 +20,7 @@ import {
   onServer,
   otherDatabase,
   owner,
+  postgresMajor,
   type TestDatabase,
 } from "../support/database.js";
 
@@ -192,6 +193,24 @@ for (const [name, definition] of Object.entries(variants)) {
     assert.is(await rowsOfOneEvent(sql), 6);
     await sql`delete from public.reporting_events`;
     assert.is((await sql`select from rollup.reporting_events_rollups`).length, 0);
+  });
+}
+
+if (postgresMajor >= 18) {
+  migration("refuses a virtual column, which triggers do not see", async () => {
+    const { sql, url } = await emptyDatabase();
+    await sql.unsafe(
+      hostTable.replace(
+        "value_in_business_hours float8",
+        "value_in_business_hours float8 generated always as (value * 0.4) virtual",
+      ),
+    );
+    const error = await failure(migrate(url));
+    assert.match(
+      error.message,
+      "value_in_business_hours is a virtual column, which triggers do not see",
+    );
+    assert.is((await sql`select to_regnamespace('rollup') as schema`)[0]?.schema, null);
   });
 }
 

@@ -46,10 +46,10 @@ const columns =
 
 const differing = `
   with expected as materialized (
-    select ${columns} from (${expected}) as e where rollup.clean_days($1) @> e.date
+    select ${columns} from (${expected}) as e where (select rollup.clean_days($1)) @> e.date
   ),
   actual as materialized (
-    select ${columns} from rollup.daily_rollups as a where a.account_id = $1 and rollup.clean_days($1) @> a.date
+    select ${columns} from rollup.daily_rollups as a where a.account_id = $1 and (select rollup.clean_days($1)) @> a.date
   )
   select 'expected' as side, x::text as row from (select * from expected except all select * from actual) as x
   union all
@@ -61,7 +61,7 @@ const distinctDiffering = `
   with wanted as (
     select distinct w.from_date, w.to_date
     from unnest($2::date[], $3::date[]) as w (from_date, to_date)
-    where rollup.clean_days($1) @> daterange(w.from_date, w.to_date, '[]')
+    where (select rollup.clean_days($1)) @> daterange(w.from_date, w.to_date, '[]')
   ),
   -- Once without the pending deltas and once with them: what they will change.
   occurrence as (
