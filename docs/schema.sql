@@ -723,6 +723,7 @@ returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
 set jit = off;
 comment on function rollup.fold_account(p_account_id integer) is 'Applies up to fold_size() pending deltas of an account and discards those of an old zone; returns how many. 0 if its lock is taken.';
 
@@ -898,6 +899,7 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 set jit = off
 set enable_sort = off
+set enable_seqscan = off
 set max_parallel_workers_per_gather = 0
 set work_mem = 64MB
 set hash_mem_multiplier = 8;
@@ -907,7 +909,7 @@ create function rollup.begin_rebuild(p_function text, p_account_id integer, p_pa
 returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.begin_rebuild(p_function text, p_account_id integer, p_patience interval) is 'Checks what every rebuild needs, takes the account''s lock, clears what is of an old zone, and returns the generation. Errors: RU002, RU004, RU005, RU006.';
+comment on function rollup.begin_rebuild(p_function text, p_account_id integer, p_patience interval) is 'Checks what every rebuild needs, takes the account''s lock, clears what is of an old zone, and returns the generation. Errors: RU002, RU004, RU005, RU006, RU011.';
 
 -- sql/42_backfill_runs.sql
 
@@ -1040,7 +1042,7 @@ returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set lock_timeout = 300ms;
-comment on function rollup.backfill(p_account_id integer, p_from date, p_to date) is 'Rebuilds the days p_from to p_to of an account from its raw events, atomically, and returns the number of rows of reporting_events_rollups that they then have. Both are account-local dates, inclusive; NULL: from the first, through the last event on; both NULL: the whole history, and the trigger keeps days to come complete. Writers go on meanwhile. Large histories are better given to enqueue_backfill. Errors: RU002 no zone, RU003 reversed or infinite dates, RU004 not read committed, RU005 a second account in one transaction, RU006 the account''s lock not granted within 10 s (half a second if the transaction has locked something of the host, see holds_host_lock), 55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
+comment on function rollup.backfill(p_account_id integer, p_from date, p_to date) is 'Rebuilds the days p_from to p_to of an account from its raw events, atomically, and returns the number of rows of reporting_events_rollups that they then have. Both are account-local dates, inclusive; NULL: from the first, through the last event on; both NULL: the whole history, and the trigger keeps days to come complete. Writers go on meanwhile. Large histories are better given to enqueue_backfill. Errors: RU002 no zone, RU003 reversed or infinite dates, RU004 not read committed, RU005 a second account in one transaction, RU006 the account''s lock not granted within 10 s (half a second if the transaction has locked something of the host, see holds_host_lock), RU011 row level security, 55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
 
 create function rollup.backfill_date(p_account_id integer, p_date date)
 returns bigint
@@ -1065,6 +1067,7 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 set jit = off
 set enable_sort = off
+set enable_seqscan = off
 set max_parallel_workers_per_gather = 0
 set work_mem = 64MB
 set hash_mem_multiplier = 8;

@@ -107,7 +107,8 @@ async function copyRows(from: Sql, url: string): Promise<void> {
   const to = connect({ url, settings: { session_replication_role: "replica" } });
   const tables = await from<{ name: string }[]>`
     select format('%I.%I', schemaname, tablename) as name from pg_tables
-    where schemaname = 'rollup' or schemaname = 'public' and tablename = 'reporting_events'`;
+    -- What the host's table is like is for each server to see.
+    where schemaname = 'rollup' and tablename <> 'host_table' or schemaname = 'public' and tablename = 'reporting_events'`;
   for (const { name } of tables) {
     await pipeline(
       await from.unsafe(`copy ${name} to stdout`).readable(),

@@ -2,7 +2,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { migrate } from "../../src/database/migrate.js";
-import { createDatabase } from "../support/database.js";
+import { connect, createDatabase } from "../support/database.js";
 import { assertExactEverywhere, insert, pending } from "./support.js";
 
 const publication = suite("a publication of all tables");
@@ -10,7 +10,9 @@ const publication = suite("a publication of all tables");
 publication("folding, rebuilds, repairs and runs go on", async () => {
   const { sql, url, drop } = await createDatabase();
   try {
-    await sql`create publication everything for all tables`;
+    const superuser = connect({ url, superuser: true });
+    await superuser`create publication everything for all tables`;
+    await superuser.end();
     await sql`select rollup.set_reporting_timezone(1, 'Asia/Kolkata')`;
     await sql`select rollup.set_write_mode(1, 'append')`;
     await insert(sql, 1, { name: "conversation_bot_handoff", conversation_id: 1 }, { user_id: 2 });
