@@ -493,8 +493,8 @@ export const mutations: Mutation[] = [
     edits: {
       "34_track_events.sql": [
         [
-          "      insert into rollup.dirty_marks (account_id, date, marked_at, reason)\n      select a, null, now(), v_error from unnest(v_accounts) as a;\n",
-          "",
+          "where e.account_id is not null and e.name = any (rollup.event_names()) and not exists (",
+          "where false and e.name = any (rollup.event_names()) and not exists (",
         ],
       ],
     },
@@ -576,8 +576,8 @@ export const mutations: Mutation[] = [
     edits: {
       "34_track_events.sql": [
         [
-          "      perform set_config('lock_timeout', '0', true);\n      execute format(",
-          "      execute format(",
+          "      perform set_config('lock_timeout', '0', true);\n      v_error :=",
+          "      v_error :=",
         ],
       ],
     },
@@ -589,8 +589,8 @@ export const mutations: Mutation[] = [
     edits: {
       "34_track_events.sql": [
         [
-          "'select array_agg(distinct e.account_id) from (%s) as e\n",
-          "'select array_agg(distinct e.account_id) from (%s) as e cross join lateral rollup.writer_settings(e.account_id)\n",
+          "from (%s) as e\n         where e.account_id is not null",
+          "from (%s) as e cross join lateral rollup.writer_settings(e.account_id)\n         where e.account_id is not null",
         ],
       ],
     },
