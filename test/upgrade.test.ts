@@ -62,7 +62,8 @@ const occurrences = `
     select o.account_id, o.zone, min(o.at) as first, max(o.at) as last from occurrence as o group by 1, 2
   ),
   range as (
-    select s.account_id, s.zone, r.every_dimension, r.since, r.until
+    -- Two of them may happen to be the same.
+    select s.account_id, s.zone, bool_or(r.every_dimension) as every_dimension, r.since, r.until
     from span as s
     cross join lateral (
       values
@@ -73,6 +74,7 @@ const occurrences = `
          ((s.last at time zone s.zone)::date - 1)::timestamp at time zone s.zone)
     ) as r (every_dimension, since, until)
     where r.since < r.until
+    group by s.account_id, s.zone, r.since, r.until
   )`;
 
 /** An average in 0.1.0 was over all events, one without a value counting as 0; now it is over those that have one. */
