@@ -26,10 +26,12 @@ create or replace function rollup.host_partitions()
 returns jsonb
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
-  select coalesce(jsonb_object_agg(c.oid, c.relfilenode), '{}')
+  -- Detaching and attaching a partition leaves it with another xmin in pg_inherits: it may have been written to in between.
+  select coalesce(jsonb_object_agg(c.oid, format('%s %s', c.relfilenode, i.xmin)), '{}')
   from pg_partition_tree(rollup.host_relation()) as t
   join pg_class as c on c.oid = t.relid
-  where t.isleaf and c.oid <> rollup.host_relation()
+  join pg_inherits as i on i.inhrelid = t.relid
+  where t.level > 0
 $$;
 comment on function rollup.host_partitions() is 'The partitions of the host''s table, by oid, with the files that hold their rows.';
 
