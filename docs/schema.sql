@@ -236,7 +236,7 @@ create view rollup.report_metrics (
   metric text,
   summary_key text
 ) as …;
-comment on view rollup.report_metrics is 'What a reader can ask for. Those with metric NULL come from other tables of the host and are refused by our reads.';
+comment on view rollup.report_metrics is 'What a reader can ask for. metric: whose rollups it comes from; NULL: it is reckoned from raw events. aggregate: count, average, median or p90 (seconds), rate (percent); net count: without conversations that were handed off; distinct count: of conversations. Those with event_name NULL come from other tables of the host and are refused by our reads. docs/reads.md says what they mean.';
 
 -- sql/09_define_view.sql
 
@@ -1117,10 +1117,10 @@ comment on function rollup.watch_zone_rules() is 'Compares the clocks of the acc
 -- sql/50_read_plan.sql
 
 create function rollup.read_metric(p_metric text)
-returns TABLE(aggregate text, event_name text, metric text, payload text)
+returns TABLE(aggregate text, event_name text, metric text, is_distinct boolean, why_raw text)
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.read_metric(p_metric text) is 'What a report metric is made of. Raises RU008 for an unknown one, RU009 for NULL.';
+comment on function rollup.read_metric(p_metric text) is 'What a report metric is made of. is_distinct: it counts conversations, not events; why_raw: why it comes from raw events alone, or NULL. Raises RU008 for an unknown one, RU009 for NULL.';
 
 create function rollup.require_known_account(p_account_id integer)
 returns void
@@ -1144,7 +1144,7 @@ create function rollup.prepare_read(p_function text, p_account_id integer, p_sin
 returns rollup.read
 language plpgsql stable
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.prepare_read(p_function text, p_account_id integer, p_since timestamp with time zone, p_until timestamp with time zone, p_group_by text, p_timezone text, p_dimension_type text, p_dimension_id bigint, p_business_hours boolean) is 'Checks the arguments of a read; where its numbers come from is still open. Errors: RU001, RU003, RU007, RU008, RU009, RU011.';
+comment on function rollup.prepare_read(p_function text, p_account_id integer, p_since timestamp with time zone, p_until timestamp with time zone, p_group_by text, p_timezone text, p_dimension_type text, p_dimension_id bigint, p_business_hours boolean) is 'Checks the arguments of a read, and has it take all from raw events: see choose_sources. Errors: RU001, RU003, RU007, RU008, RU009, RU011.';
 
 create function rollup.require_dimension_id(p_function text, p_read rollup.read)
 returns void
@@ -1180,7 +1180,7 @@ create function rollup.read_plan(p_account_id integer, p_since timestamp with ti
 returns TABLE(starts_at timestamp with time zone, ends_at timestamp with time zone, source text, reason text)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.read_plan(p_account_id integer, p_since timestamp with time zone, p_until timestamp with time zone, p_metric text, p_group_by text, p_timezone text) is 'Which part of [p_since, p_until) a read takes from rollups and which from raw events, and why. Arguments as in rollup.timeseries; p_metric matters for distinct counts only. Example: select * from rollup.read_plan(1, ''2026-01-01'', ''2027-01-01'');';
+comment on function rollup.read_plan(p_account_id integer, p_since timestamp with time zone, p_until timestamp with time zone, p_metric text, p_group_by text, p_timezone text) is 'Which part of [p_since, p_until) a read takes from rollups and which from raw events, and why. Arguments as in rollup.timeseries; p_metric: medians, rates and counts of conversations cannot use all rollups that others can. Example: select * from rollup.read_plan(1, ''2026-01-01'', ''2027-01-01'');';
 
 -- sql/51_sources.sql
 
@@ -1200,9 +1200,9 @@ language sql stable parallel safe;
 comment on function rollup.pending_conversations(p_read rollup.read, p_event_name text) is 'Signed counts of the events that conversations have in the pending deltas of the days that are taken from rollups, in one dimension.';
 
 create function rollup.raw_rows(p_read rollup.read, p_event_name text)
-returns TABLE(period timestamp without time zone, dimension_id bigint, conversation_id bigint, sign integer, value bigint)
+returns TABLE(period timestamp without time zone, dimension_id bigint, conversation_id bigint, sign integer, value bigint, seconds double precision, created_at timestamp without time zone)
 language sql stable parallel safe;
-comment on function rollup.raw_rows(p_read rollup.read, p_event_name text) is 'The raw events of an event name that a read takes as they are; sign -1: those that it takes off the last of its days.';
+comment on function rollup.raw_rows(p_read rollup.read, p_event_name text) is 'The raw events of an event name that a read takes as they are; sign -1: those that it takes off the last of its days. value: in microseconds, NULL if there is none; seconds: as it stands there.';
 
 create function rollup.raw_sums(p_read rollup.read, p_event_name text)
 returns TABLE(period timestamp without time zone, dimension_id bigint, count bigint, sum_value numeric, count_value bigint)
@@ -1216,22 +1216,36 @@ set search_path = pg_catalog, pg_temp;
 comment on function rollup.read_totals(p_read rollup.read, p_event_name text, p_metric text) is 'Counts, sums of values and how many had a value, of the events of a metric that add up.';
 
 create function rollup.read_conversations(p_read rollup.read, p_event_name text)
-returns TABLE(period timestamp without time zone, dimension_id bigint, count bigint)
+returns TABLE(period timestamp without time zone, count bigint)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.read_conversations(p_read rollup.read, p_event_name text) is 'Distinct conversations that have an event of a name, of one dimension: those of the rollups, and the difference that pending deltas and raw events make. What happens outside a period makes none.';
-
-create function rollup.period_totals(p_read rollup.read, p_event_name text, p_metric text, p_distinct boolean)
-returns TABLE(period timestamp without time zone, count bigint, sum_value numeric, count_value bigint)
-language sql stable;
-comment on function rollup.period_totals(p_read rollup.read, p_event_name text, p_metric text, p_distinct boolean) is 'What a report metric of one dimension is reckoned from, in the periods that have events of it.';
-
--- sql/52_reports.sql
 
 create function rollup.value(p_aggregate text, p_count bigint, p_sum_value numeric, p_count_value bigint)
 returns numeric
 language sql immutable parallel safe;
 comment on function rollup.value(p_aggregate text, p_count bigint, p_sum_value numeric, p_count_value bigint) is 'The value of a report metric: the count, or the average of the events that have a value; NULL where none has.';
+
+create function rollup.read_percentiles(p_read rollup.read, p_event_name text, p_fraction double precision)
+returns TABLE(period timestamp without time zone, value numeric, count bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1;
+comment on function rollup.read_percentiles(p_read rollup.read, p_event_name text, p_fraction double precision) is 'percentile_cont of the values, in seconds, of the raw events that have one, NULL where none has; count: all events.';
+
+create function rollup.read_bot_outcomes(p_read rollup.read)
+returns TABLE(period timestamp without time zone, resolutions bigint, handoffs bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_nestloop = off;
+comment on function rollup.read_bot_outcomes(p_read rollup.read) is 'From raw events: the bot''s resolutions of conversations that have no hand-off in the range and dimension, or none at all, and the distinct conversations handed off.';
+
+create function rollup.period_values(p_read rollup.read, p_aggregate text, p_event_name text, p_metric text, p_distinct boolean)
+returns TABLE(period timestamp without time zone, value numeric, count bigint)
+language sql stable;
+comment on function rollup.period_values(p_read rollup.read, p_aggregate text, p_event_name text, p_metric text, p_distinct boolean) is 'A report metric, described as by read_metric, of one dimension, in the periods that have events of it.';
+
+-- sql/52_reports.sql
 
 create function rollup.timeseries(p_account_id integer, p_metric text, p_since timestamp with time zone, p_until timestamp with time zone, p_group_by text DEFAULT 'day'::text, p_dimension_type text DEFAULT 'account'::text, p_dimension_id bigint DEFAULT NULL::bigint, p_business_hours boolean DEFAULT false, p_timezone text DEFAULT NULL::text)
 returns TABLE(period_start timestamp with time zone, value numeric, count bigint)
@@ -1241,7 +1255,7 @@ set plan_cache_mode = force_generic_plan
 set jit = off
 set enable_seqscan = off
 set enable_sort = off;
-comment on function rollup.timeseries(p_account_id integer, p_metric text, p_since timestamp with time zone, p_until timestamp with time zone, p_group_by text, p_dimension_type text, p_dimension_id bigint, p_business_hours boolean, p_timezone text) is 'A report metric over [p_since, p_until) by local period: hour, day, week (from Sunday), month, quarter or year; a row for every period touched, at most 100,000; one without events is 0. period_start: its local beginning. value: the count, or the average in seconds of the events that have the value, unrounded, NULL where events have none; count: the events (distinct conversations for bot_handoffs_count). p_metric: see rollup.report_metrics. p_dimension_type: account, agent or inbox, the latter two with p_dimension_id. p_business_hours: averages of value_in_business_hours. p_timezone: IANA name, NULL: the account''s, or UTC. Exact at any moment; rollup.read_plan tells what it reads. Errors: RU001 zone, RU003 range, RU007 unknown account, RU008 unknown name, RU009 missing argument, RU011 row level security. Example: select * from rollup.timeseries(1, ''resolutions_count'', ''2026-01-01'', ''2027-01-01'', ''month'');';
+comment on function rollup.timeseries(p_account_id integer, p_metric text, p_since timestamp with time zone, p_until timestamp with time zone, p_group_by text, p_dimension_type text, p_dimension_id bigint, p_business_hours boolean, p_timezone text) is 'A report metric over [p_since, p_until) by local period: hour, day, week (from Sunday), month, quarter or year; a row for every period touched, at most 100,000; one without events is 0. period_start: its local beginning. value: the count; or the average, median or 90th percentile in seconds of the events that have the value, unrounded, NULL where events have none; or the rate in percent. count: the events, or the conversations where these are counted; what a rate divides by. bot_resolutions_net_count and rates depend on the whole range: a hand-off anywhere in it takes away its conversation''s bot resolutions. p_metric: see rollup.report_metrics. p_dimension_type: account, agent or inbox, the latter two with p_dimension_id. p_business_hours: of value_in_business_hours. p_timezone: IANA name, NULL: the account''s, or UTC. Exact at any moment; rollup.read_plan tells what it reads. Errors: RU001 zone, RU003 range, RU007 unknown account, RU008 unknown name, RU009 missing argument, RU011 row level security. Example: select * from rollup.timeseries(1, ''resolutions_count'', ''2026-01-01'', ''2027-01-01'', ''month'');';
 
 create function rollup.aggregate(p_account_id integer, p_metric text, p_since timestamp with time zone, p_until timestamp with time zone, p_dimension_type text DEFAULT 'account'::text, p_dimension_id bigint DEFAULT NULL::bigint, p_business_hours boolean DEFAULT false, p_timezone text DEFAULT NULL::text)
 returns TABLE(value numeric, count bigint)
@@ -1251,7 +1265,7 @@ set plan_cache_mode = force_generic_plan
 set jit = off
 set enable_seqscan = off
 set enable_sort = off;
-comment on function rollup.aggregate(p_account_id integer, p_metric text, p_since timestamp with time zone, p_until timestamp with time zone, p_dimension_type text, p_dimension_id bigint, p_business_hours boolean, p_timezone text) is 'A report metric over [p_since, p_until) as one number: the count (0 without events), or the average in seconds (NULL where no event has the value). Distinct conversations are counted once for the whole range. Arguments and errors as in rollup.timeseries. Example: select * from rollup.aggregate(1, ''bot_handoffs_count'', ''2026-01-01'', ''2026-02-01'');';
+comment on function rollup.aggregate(p_account_id integer, p_metric text, p_since timestamp with time zone, p_until timestamp with time zone, p_dimension_type text, p_dimension_id bigint, p_business_hours boolean, p_timezone text) is 'A report metric over [p_since, p_until) as one number: the count (0 without events); the average, median or 90th percentile in seconds (NULL where no event has the value), or the rate in percent (NULL where there is nothing to divide by). Distinct conversations are counted once for the whole range. Arguments and errors as in rollup.timeseries. Example: select * from rollup.aggregate(1, ''bot_handoffs_count'', ''2026-01-01'', ''2026-02-01'');';
 
 create function rollup.summary(p_account_id integer, p_dimension_type text, p_since timestamp with time zone, p_until timestamp with time zone, p_business_hours boolean DEFAULT false, p_timezone text DEFAULT NULL::text)
 returns TABLE(dimension_id bigint, resolved_conversations_count bigint, avg_resolution_time numeric, avg_first_response_time numeric, avg_reply_time numeric)
@@ -1262,6 +1276,16 @@ set jit = off
 set enable_seqscan = off
 set enable_sort = off;
 comment on function rollup.summary(p_account_id integer, p_dimension_type text, p_since timestamp with time zone, p_until timestamp with time zone, p_business_hours boolean, p_timezone text) is 'A row per agent, inbox or account that has any of these events in [p_since, p_until), ordered by its id. Times are averages in seconds of the events that have the value, NULL where none has. Arguments and errors as in rollup.timeseries. Example: select * from rollup.summary(1, ''agent'', ''2026-01-01'', ''2026-02-01'');';
+
+create function rollup.heat_map(p_account_id integer, p_metric text, p_since timestamp with time zone, p_until timestamp with time zone, p_dimension_type text DEFAULT 'account'::text, p_dimension_id bigint DEFAULT NULL::bigint, p_timezone text DEFAULT NULL::text)
+returns TABLE(weekday integer, hour integer, count bigint)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+set enable_seqscan = off
+set enable_sort = off;
+comment on function rollup.heat_map(p_account_id integer, p_metric text, p_since timestamp with time zone, p_until timestamp with time zone, p_dimension_type text, p_dimension_id bigint, p_timezone text) is 'The events of a report metric in [p_since, p_until) by weekday (0: Sunday) and hour of the local clock, from raw events: 168 rows. For metrics of conversations, averages and rates too it is events that are counted. Arguments and errors as in rollup.timeseries. Example: select * from rollup.heat_map(1, ''resolutions_count'', ''2026-01-01'', ''2026-04-01'');';
 
 -- sql/61_account_status.sql
 

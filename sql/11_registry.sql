@@ -62,6 +62,16 @@ begin atomic
       ('resolutions_count', 'count', 'conversation_resolved', 'resolutions_count', 'resolved_conversations_count'),
       ('bot_resolutions_count', 'count', 'conversation_bot_resolved', 'bot_resolutions_count', null),
       ('bot_handoffs_count', 'count', 'conversation_bot_handoff', 'bot_handoffs_count', null),
+      ('bot_resolutions_net_count', 'net count', 'conversation_bot_resolved', null, null),
+      ('bot_resolution_rate', 'rate', 'conversation_bot_resolved', null, null),
+      ('bot_handoff_rate', 'rate', 'conversation_bot_handoff', null, null),
+      ('unique_resolutions_count', 'distinct count', 'conversation_resolved', null, null),
+      ('median_first_response_time', 'median', 'first_response', null, null),
+      ('median_resolution_time', 'median', 'conversation_resolved', null, null),
+      ('median_reply_time', 'median', 'reply_time', null, null),
+      ('p90_first_response_time', 'p90', 'first_response', null, null),
+      ('p90_resolution_time', 'p90', 'conversation_resolved', null, null),
+      ('p90_reply_time', 'p90', 'reply_time', null, null),
       ('conversations_count', 'count', null, null, null),
       ('incoming_messages_count', 'count', null, null, null),
       ('outgoing_messages_count', 'count', null, null, null)
@@ -77,4 +87,6 @@ comment on view rollup.event_metrics is
 
 select rollup.define_view('report_metrics', 'select report_metric, aggregate, event_name, metric, summary_key from rollup.report_metric_list()');
 comment on view rollup.report_metrics is
-  'What a reader can ask for. Those with metric NULL come from other tables of the host and are refused by our reads.';
+  'What a reader can ask for. metric: whose rollups it comes from; NULL: it is reckoned from raw events. aggregate: count, average, '
+  'median or p90 (seconds), rate (percent); net count: without conversations that were handed off; distinct count: of conversations. '
+  'Those with event_name NULL come from other tables of the host and are refused by our reads. docs/reads.md says what they mean.';

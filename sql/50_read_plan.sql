@@ -4,15 +4,22 @@
 -- What is asked ------------------------------------------------------------------------------------------------------
 
 create or replace function rollup.read_metric(p_metric text)
-returns table (aggregate text, event_name text, metric text, payload text)
+returns table (aggregate text, event_name text, metric text, is_distinct boolean, why_raw text)
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp as $$
 begin
   return query
-    select r.aggregate, r.event_name, r.metric, m.payload
+    select
+      r.aggregate, r.event_name, r.metric, coalesce(m.payload = 'distinct', r.aggregate = 'distinct count'),
+      case
+        when r.aggregate in ('median', 'p90') then 'medians and percentiles do not follow from totals'
+        when r.aggregate in ('net count', 'rate') then 'a hand-off counts against the bot''s resolutions in the whole range'
+        when r.aggregate = 'distinct count' and r.event_name <> all (rollup.distinct_event_names())
+          then 'conversations of this event are not remembered'
+      end
     from rollup.report_metric_list() as r
-    join rollup.event_metric_list() as m on m.metric = r.metric
-    where r.report_metric = p_metric;
+    left join rollup.event_metric_list() as m on m.metric = r.metric
+    where r.report_metric = p_metric and r.event_name is not null;
   if not found then
     raise exception using
       errcode = case when p_metric is null then 'RU009' else 'RU008' end,
@@ -24,13 +31,14 @@ begin
       end,
       hint = format(
         'It is one of %s.',
-        (select string_agg(r.report_metric, ', ') from rollup.report_metric_list() as r where r.metric is not null)
+        (select string_agg(r.report_metric, ', ') from rollup.report_metric_list() as r where r.event_name is not null)
       );
   end if;
 end
 $$;
 comment on function rollup.read_metric(text) is
-  'What a report metric is made of. Raises RU008 for an unknown one, RU009 for NULL.';
+  'What a report metric is made of. is_distinct: it counts conversations, not events; why_raw: why it comes from raw events alone, or '
+  'NULL. Raises RU008 for an unknown one, RU009 for NULL.';
 
 create or replace function rollup.require_known_account(p_account_id int)
 returns void
@@ -160,11 +168,13 @@ begin
   v_read.first_dimension_id := case p_dimension_type when 'account' then p_account_id else p_dimension_id end;
   v_read.last_dimension_id := v_read.first_dimension_id;
   v_read.business_hours := coalesce(p_business_hours, false);
+  v_read.rollup_days := '{}';
+  v_read.raw_days := '{(,)}';
   return v_read;
 end
 $$;
 comment on function rollup.prepare_read(text, int, timestamptz, timestamptz, text, text, text, bigint, boolean) is
-  'Checks the arguments of a read; where its numbers come from is still open. Errors: RU001, RU003, RU007, RU008, RU009, RU011.';
+  'Checks the arguments of a read, and has it take all from raw events: see choose_sources. Errors: RU001, RU003, RU007, RU008, RU009, RU011.';
 
 create or replace function rollup.require_dimension_id(p_function text, p_read rollup.read)
 returns void
@@ -249,8 +259,6 @@ declare
   v_settings rollup.account_settings;
   v_days datemultirange;
 begin
-  p_read.rollup_days := '{}';
-  p_read.raw_days := '{(,)}';
   select * into v_settings from rollup.account_settings as s where s.account_id = p_read.account_id;
   if p_read.since = p_read.until or rollup.why_raw(v_settings, p_read) is not null then
     return p_read;
@@ -291,7 +299,7 @@ security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
   v_read rollup.read := rollup.prepare_read('read_plan', p_account_id, p_since, p_until, p_group_by, p_timezone);
-  v_payload text;
+  v_distinct boolean := false;
   v_settings rollup.account_settings;
   v_why text;
   v_clean datemultirange;
@@ -301,19 +309,19 @@ declare
   v_shortened datemultirange := '{}';
 begin
   if p_metric is not null then
-    select m.payload into v_payload from rollup.read_metric(p_metric) as m;
+    select m.is_distinct, m.why_raw into v_distinct, v_why from rollup.read_metric(p_metric) as m;
   end if;
   if p_since = p_until then
     return;
   end if;
   select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
-  v_why := rollup.why_raw(v_settings, v_read);
+  v_why := coalesce(v_why, rollup.why_raw(v_settings, v_read));
   if v_why is not null then
     return query select p_since, p_until, 'raw', v_why;
     return;
   end if;
 
-  v_read := rollup.choose_sources(v_read, coalesce(v_payload = 'distinct', false));
+  v_read := rollup.choose_sources(v_read, v_distinct);
   v_clean := rollup.clean_days(p_account_id);
   v_covered := rollup.covered_days(p_account_id);
   v_whole := datemultirange(rollup.whole_days(p_since, p_until, v_read.timezone));
@@ -350,4 +358,4 @@ end
 $$;
 comment on function rollup.read_plan(int, timestamptz, timestamptz, text, text, text) is
   'Which part of [p_since, p_until) a read takes from rollups and which from raw events, and why. Arguments as in rollup.timeseries; '
-  'p_metric matters for distinct counts only. Example: select * from rollup.read_plan(1, ''2026-01-01'', ''2027-01-01'');';
+  'p_metric: medians, rates and counts of conversations cannot use all rollups that others can. Example: select * from rollup.read_plan(1, ''2026-01-01'', ''2027-01-01'');';

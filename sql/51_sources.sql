@@ -67,11 +67,14 @@ comment on function rollup.pending_conversations(rollup.read, text) is
   'Signed counts of the events that conversations have in the pending deltas of the days that are taken from rollups, in one dimension.';
 
 create or replace function rollup.raw_rows(p_read rollup.read, p_event_name text)
-returns table (period timestamp, dimension_id bigint, conversation_id bigint, sign int, value bigint)
+returns table (
+  period timestamp, dimension_id bigint, conversation_id bigint, sign int, value bigint, seconds double precision, created_at timestamp
+)
 language sql stable parallel safe as $$
   select
     rollup.event_period(e.created_at, (p_read).group_by, (p_read).timezone), e.dimension_id, e.conversation_id, part.sign,
-    rollup.microseconds(case when (p_read).business_hours then e.value_in_business_hours else e.value end)
+    rollup.microseconds(case when (p_read).business_hours then e.value_in_business_hours else e.value end),
+    case when (p_read).business_hours then e.value_in_business_hours else e.value end, e.created_at
   from (
     select
       1 as sign, days,
@@ -100,7 +103,8 @@ language sql stable parallel safe as $$
     and (part.days = '(,)' or rollup.local_date(e.created_at, (p_read).timezone) <@ part.days)
 $$;
 comment on function rollup.raw_rows(rollup.read, text) is
-  'The raw events of an event name that a read takes as they are; sign -1: those that it takes off the last of its days.';
+  'The raw events of an event name that a read takes as they are; sign -1: those that it takes off the last of its days. value: in '
+  'microseconds, NULL if there is none; seconds: as it stands there.';
 
 create or replace function rollup.raw_sums(p_read rollup.read, p_event_name text)
 returns table (period timestamp, dimension_id bigint, count bigint, sum_value numeric, count_value bigint)
@@ -164,12 +168,25 @@ comment on function rollup.read_totals(rollup.read, text, text) is
   'Counts, sums of values and how many had a value, of the events of a metric that add up.';
 
 create or replace function rollup.read_conversations(p_read rollup.read, p_event_name text)
-returns table (period timestamp, dimension_id bigint, count bigint)
+returns table (period timestamp, count bigint)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 declare
-  v_event_name rollup.distinct_event := p_event_name;
+  v_event_name rollup.distinct_event;
 begin
+  if p_read.rollup_days = '{}' then
+    return query
+      select r.period, count(*)
+      from (
+        select distinct e.period, e.conversation_id
+        from rollup.raw_rows(p_read, p_event_name) as e
+        where e.conversation_id is not null
+      ) as r
+      group by 1;
+    return;
+  end if;
+  -- An event that is not remembered has no such name.
+  v_event_name := p_event_name;
   return query
     with pending as materialized (
       select d.date, d.conversation_id, d.count from rollup.pending_conversations(p_read, p_event_name) as d
@@ -192,7 +209,7 @@ begin
           -- Looked up one by one.
           offset 0
         ) as l
-        where p_read.rollup_days <> '{}' and l.date <@ p_read.rollup_days and l.dimension_id = p_read.first_dimension_id
+        where l.date <@ p_read.rollup_days and l.dimension_id = p_read.first_dimension_id
         union all
         select p.date, p.conversation_id, 0, p.count from pending as p
       ) as o
@@ -208,7 +225,7 @@ begin
       ) as c
       group by c.period, c.conversation_id
     )
-    select t.period, p_read.first_dimension_id, sum(t.count)::bigint
+    select t.period, sum(t.count)::bigint
     from (
       select rollup.period(p.date, p_read.group_by)::timestamp as period, p.count
       from unnest(p_read.rollup_days) as days
@@ -236,16 +253,91 @@ comment on function rollup.read_conversations(rollup.read, text) is
   'Distinct conversations that have an event of a name, of one dimension: those of the rollups, and the difference that pending deltas '
   'and raw events make. What happens outside a period makes none.';
 
-create or replace function rollup.period_totals(p_read rollup.read, p_event_name text, p_metric text, p_distinct boolean)
-returns table (period timestamp, count bigint, sum_value numeric, count_value bigint)
+create or replace function rollup.value(p_aggregate text, p_count bigint, p_sum_value numeric, p_count_value bigint)
+returns numeric
+language sql immutable parallel safe
+-- The digits of a quotient are at least those of the dividend.
+return case p_aggregate when 'average' then trim_scale(round(p_sum_value, 24) / nullif(p_count_value, 0)) else coalesce(p_count, 0) end;
+comment on function rollup.value(text, bigint, numeric, bigint) is
+  'The value of a report metric: the count, or the average of the events that have a value; NULL where none has.';
+
+create or replace function rollup.read_percentiles(p_read rollup.read, p_event_name text, p_fraction double precision)
+returns table (period timestamp, value numeric, count bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+-- The cast to numeric that keeps every digit goes through text.
+set extra_float_digits = 1 as $$
+begin
+  return query
+    select
+      e.period,
+      (percentile_cont(p_fraction) within group (order by e.seconds) filter (where e.value is not null))::text::numeric,
+      count(*)
+    from rollup.raw_rows(p_read, p_event_name) as e
+    group by 1;
+end
+$$;
+comment on function rollup.read_percentiles(rollup.read, text, double precision) is
+  'percentile_cont of the values, in seconds, of the raw events that have one, NULL where none has; count: all events.';
+
+create or replace function rollup.read_bot_outcomes(p_read rollup.read)
+returns table (period timestamp, resolutions bigint, handoffs bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+-- How many events there are is not known when it is planned.
+set enable_nestloop = off as $$
+begin
+  return query
+    with handoff as materialized (
+      select distinct e.period, e.conversation_id
+      from rollup.raw_rows(p_read, 'conversation_bot_handoff') as e
+      where e.conversation_id is not null
+    )
+    select o.period, sum(o.resolutions)::bigint, sum(o.handoffs)::bigint
+    from (
+      select e.period, count(*) as resolutions, 0 as handoffs
+      from rollup.raw_rows(p_read, 'conversation_bot_resolved') as e
+      -- Of any period.
+      where not exists (select from handoff as h where h.conversation_id = e.conversation_id)
+      group by 1
+      union all
+      select h.period, 0, count(*) from handoff as h group by 1
+    ) as o
+    group by 1;
+end
+$$;
+comment on function rollup.read_bot_outcomes(rollup.read) is
+  'From raw events: the bot''s resolutions of conversations that have no hand-off in the range and dimension, or none at all, and the '
+  'distinct conversations handed off.';
+
+create or replace function rollup.period_values(p_read rollup.read, p_aggregate text, p_event_name text, p_metric text, p_distinct boolean)
+returns table (period timestamp, value numeric, count bigint)
 language sql stable as $$
-  select t.period, t.count, t.sum_value, t.count_value
+  select t.period, rollup.value(p_aggregate, t.count, t.sum_value, t.count_value), t.count
   from rollup.read_totals(p_read, p_event_name, p_metric) as t
-  where not p_distinct
+  where p_aggregate in ('count', 'average') and not p_distinct
   union all
-  select c.period, c.count, null, null
+  select c.period, c.count, c.count
   from rollup.read_conversations(p_read, p_event_name) as c
   where p_distinct
+  union all
+  select e.period, e.value, e.count
+  from rollup.read_percentiles(p_read, p_event_name, case p_aggregate when 'median' then 0.5 else 0.9 end) as e
+  where p_aggregate in ('median', 'p90')
+  union all
+  select b.period, b.resolutions, b.resolutions
+  from rollup.read_bot_outcomes(p_read) as b
+  where p_aggregate = 'net count'
+  union all
+  select
+    b.period,
+    rollup.value(
+      'average', null, case p_event_name when 'conversation_bot_handoff' then b.handoffs else b.resolutions end * 100.0,
+      b.resolutions + b.handoffs
+    ),
+    b.resolutions + b.handoffs
+  from rollup.read_bot_outcomes(p_read) as b
+  where p_aggregate = 'rate'
 $$;
-comment on function rollup.period_totals(rollup.read, text, text, boolean) is
-  'What a report metric of one dimension is reckoned from, in the periods that have events of it.';
+comment on function rollup.period_values(rollup.read, text, text, text, boolean) is
+  'A report metric, described as by read_metric, of one dimension, in the periods that have events of it.';

@@ -53,7 +53,12 @@ export interface Segment {
   reason: string;
 }
 
-type Aggregate = "count" | "average";
+/** As in `rollup.report_metrics`. */
+type Aggregate = "count" | "net count" | "distinct count" | "average" | "median" | "p90" | "rate";
+
+function isCount(aggregate: Aggregate): boolean {
+  return aggregate.endsWith("count");
+}
 
 /** The answer to a question. */
 export interface Report {
@@ -140,42 +145,43 @@ export function metricLabel(name: string, aggregate: Aggregate): string {
   return aggregate === "average" ? `average ${words}` : words;
 }
 
-/** A value of a metric for people: a number of something, or a span of time. */
+/** A value of a metric for people: a number of something, a share of it, or a span of time. */
 export function valueText(aggregate: Aggregate, value: string | null): string {
   if (value === null) return "–";
-  return aggregate === "count" ? whole(value) : duration(Number(value));
+  if (aggregate === "rate") return `${Math.round(Number(value) * 10) / 10} %`;
+  return isCount(aggregate) ? whole(value) : duration(Number(value));
 }
 
 /** The periods as a chart. */
 export function reportChart(report: Report, title: string, width?: number): string {
   const { aggregate, groupBy, periods } = report;
   if (periods.every(({ count }) => count === "0")) return `${pc.bold(title)}\n  no events`;
-  const unit = aggregate === "count" ? countUnit : timeUnit(periods);
+  const unit = unitOf(report);
   return chart(
     periods.map(({ period, value, count }) => ({
       label: periodLabel(period, groupBy),
       // An average of nothing is nothing.
       value:
-        value === null || (aggregate === "average" && count === "0")
+        value === null || (!isCount(aggregate) && count === "0")
           ? undefined
-          : Number(value) / unit.seconds,
+          : Number(value) / unit.size,
     })),
     {
       title: `${title}${unit.name === "" ? "" : ` (${unit.name})`}`,
       format: (value) => String(Math.round(value * 100) / 100),
-      filled: aggregate === "count",
+      filled: isCount(aggregate),
       ...(width === undefined ? {} : { width }),
     },
   );
 }
 
-const countUnit = { name: "", seconds: 1 };
-
-/** The unit in which the largest value is a small number. */
-function timeUnit(periods: Period[]): { name: string; seconds: number } {
+/** What to divide the values of a chart by: of times, so that the largest is a small number. */
+function unitOf({ aggregate, periods }: Report): { name: string; size: number } {
+  if (isCount(aggregate)) return { name: "", size: 1 };
+  if (aggregate === "rate") return { name: "%", size: 1 };
   const longest = Math.max(...periods.map(({ value }) => Number(value)), 0);
-  if (longest >= 2 * 3600) return { name: "hours", seconds: 3600 };
-  return longest >= 120 ? { name: "minutes", seconds: 60 } : { name: "seconds", seconds: 1 };
+  if (longest >= 2 * 3600) return { name: "hours", size: 3600 };
+  return longest >= 120 ? { name: "minutes", size: 60 } : { name: "seconds", size: 1 };
 }
 
 /** As much of a period's beginning as tells those of a report apart. */
@@ -189,15 +195,15 @@ function periodLabel(period: string, groupBy: string): string {
 export function reportTable({ aggregate, groupBy, periods }: Report): string {
   const columns = [
     { title: groupBy },
-    { title: aggregate === "count" ? "count" : "average", right: true },
-    ...(aggregate === "count" ? [] : [{ title: "events", right: true }]),
+    { title: isCount(aggregate) ? "count" : aggregate, right: true },
+    ...(isCount(aggregate) ? [] : [{ title: "events", right: true }]),
   ];
   return table(
     columns,
     periods.map(({ period, value, count }) => [
       period,
-      count === "0" && aggregate === "average" ? "–" : valueText(aggregate, value),
-      ...(aggregate === "count" ? [] : [whole(count)]),
+      count === "0" && !isCount(aggregate) ? "–" : valueText(aggregate, value),
+      ...(isCount(aggregate) ? [] : [whole(count)]),
     ]),
   );
 }
@@ -205,9 +211,9 @@ export function reportTable({ aggregate, groupBy, periods }: Report): string {
 /** The whole range as one number, beside the range before. */
 export function reportTotal(report: Report): string {
   const { aggregate, total, previous, window } = report;
-  const behind = aggregate === "count" ? "" : ` over ${counted(total.count, "event")}`;
+  const behind = isCount(aggregate) ? "" : ` over ${counted(total.count, "event")}`;
   const before = `${counted(window.days, "day")} before: ${valueText(aggregate, previous.value)}`;
-  const change = changeText(total.value, previous.value);
+  const change = aggregate === "rate" ? "" : changeText(total.value, previous.value);
   return `${pc.bold(valueText(aggregate, total.value))}${behind} · ${before}${change}`;
 }
 

@@ -10,6 +10,7 @@ import {
   type Event,
   insert,
   pending,
+  registryThatRemembersResolutions,
   rollups,
 } from "./support.js";
 
@@ -130,20 +131,6 @@ test("what is not counted distinctly is not remembered", async () => {
   );
   await assertExactEverywhere(account);
 });
-
-/** The file of the registry, with another event counted distinctly. */
-async function registryThatRemembersResolutions(): Promise<string> {
-  const registry = await readFile(
-    resolve(import.meta.dirname, "../../sql/11_registry.sql"),
-    "utf8",
-  );
-  const last = "('conversation_bot_handoff', 'bot_handoffs_count', 'distinct')";
-  assert.ok(registry.includes(last));
-  return registry.replace(
-    last,
-    `${last},\n      ('conversation_resolved', 'unique_resolutions', 'distinct')`,
-  );
-}
 
 test("another event is remembered by a line in the registry and a backfill", async () => {
   const { sql: scratch, drop } = await createDatabase();

@@ -30,13 +30,23 @@ test("report metrics", async () => {
     [
       "avg_first_response_time average first_response first_response avg_first_response_time",
       "avg_resolution_time average conversation_resolved resolution_time avg_resolution_time",
+      "bot_handoff_rate rate conversation_bot_handoff - -",
       "bot_handoffs_count count conversation_bot_handoff bot_handoffs_count -",
+      "bot_resolution_rate rate conversation_bot_resolved - -",
       "bot_resolutions_count count conversation_bot_resolved bot_resolutions_count -",
+      "bot_resolutions_net_count net count conversation_bot_resolved - -",
       "conversations_count count - - -",
       "incoming_messages_count count - - -",
+      "median_first_response_time median first_response - -",
+      "median_reply_time median reply_time - -",
+      "median_resolution_time median conversation_resolved - -",
       "outgoing_messages_count count - - -",
+      "p90_first_response_time p90 first_response - -",
+      "p90_reply_time p90 reply_time - -",
+      "p90_resolution_time p90 conversation_resolved - -",
       "reply_time average reply_time reply_time avg_reply_time",
       "resolutions_count count conversation_resolved resolutions_count resolved_conversations_count",
+      "unique_resolutions_count distinct count conversation_resolved - -",
     ],
   );
 });

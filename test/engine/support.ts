@@ -1,4 +1,6 @@
 /** Accounts, events and rollups in few words, for the tests of the engine. */
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
 import * as assert from "uvu/assert";
 import type { Sql } from "../support/client.js";
 import { connect, database } from "../support/database.js";
@@ -191,3 +193,17 @@ export const operations: Record<string, (client: Sql, account: number) => Promis
   "a delete": (client, account) =>
     client`delete from public.reporting_events where account_id = ${account}`,
 };
+
+/** The file of the registry, with another event counted distinctly. */
+export async function registryThatRemembersResolutions(): Promise<string> {
+  const registry = await readFile(
+    resolve(import.meta.dirname, "../../sql/11_registry.sql"),
+    "utf8",
+  );
+  const last = "('conversation_bot_handoff', 'bot_handoffs_count', 'distinct')";
+  assert.ok(registry.includes(last));
+  return registry.replace(
+    last,
+    `${last},\n      ('conversation_resolved', 'unique_resolutions', 'distinct')`,
+  );
+}

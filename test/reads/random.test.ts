@@ -9,6 +9,7 @@ import {
   planOf,
   type Question,
   randomQuestion,
+  rawMetrics,
   readerAccount,
   wrongAnswers,
 } from "./support.js";
@@ -77,9 +78,14 @@ async function check(on: Sql, asked: Question): Promise<boolean> {
   const label = JSON.stringify(asked);
   const plan = await planOf(on, asked);
   assert.equal(plan.faults, [], label);
-  for (const read of ["timeseries", "aggregate", "summary"] as const) {
+  for (const read of ["timeseries", "aggregate", "summary", "heat_map"] as const) {
     assert.equal(await wrongAnswers(on, read, asked), [], `${read} ${label}`);
   }
+  const raw = { ...asked, metric: random.pick(rawMetrics) };
+  for (const read of ["timeseries", "aggregate"] as const) {
+    assert.equal(await wrongAnswers(on, read, raw), [], `${read} ${raw.metric} ${label}`);
+  }
+  assert.not((await planOf(on, raw)).rollups);
   return plan.rollups;
 }
 

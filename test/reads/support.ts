@@ -7,6 +7,7 @@ import type { Random } from "../stress/random.js";
 import type { Sql } from "../support/client.js";
 import { database } from "../support/database.js";
 
+/** Those that rollups may answer. */
 export const metrics = [
   "avg_first_response_time",
   "avg_resolution_time",
@@ -14,6 +15,20 @@ export const metrics = [
   "resolutions_count",
   "bot_resolutions_count",
   "bot_handoffs_count",
+] as const;
+
+/** Those that raw events answer. */
+export const rawMetrics = [
+  "bot_resolutions_net_count",
+  "bot_resolution_rate",
+  "bot_handoff_rate",
+  "unique_resolutions_count",
+  "median_first_response_time",
+  "median_resolution_time",
+  "median_reply_time",
+  "p90_first_response_time",
+  "p90_resolution_time",
+  "p90_reply_time",
 ] as const;
 
 export const groupings = ["hour", "day", "week", "month", "quarter", "year"] as const;
@@ -52,7 +67,8 @@ const events = `
   event as (
     select
       r.created_at, r.created_at at time zone 'UTC' at time zone $10 as local, r.name, r.conversation_id, r.user_id, r.inbox_id,
-      case when abs(v.value) < 9.2e12 then round(v.value * 1e6)::bigint end::numeric as micros
+      case when abs(v.value) < 9.2e12 then round(v.value * 1e6)::bigint end::numeric as micros,
+      case when abs(v.value) < 9.2e12 then v.value end as seconds
     from public.reporting_events r
     cross join lateral (select case when $8::boolean then r.value_in_business_hours else r.value end as value) v
     where r.account_id = $1 and r.created_at >= $3::timestamptz at time zone 'UTC' and r.created_at < $4::timestamptz at time zone 'UTC'
@@ -64,12 +80,31 @@ const metricEvents = `
     select * from (values
       ('avg_first_response_time', 'average', 'first_response'), ('avg_resolution_time', 'average', 'conversation_resolved'),
       ('reply_time', 'average', 'reply_time'), ('resolutions_count', 'count', 'conversation_resolved'),
-      ('bot_resolutions_count', 'count', 'conversation_bot_resolved'), ('bot_handoffs_count', 'distinct', 'conversation_bot_handoff')
+      ('bot_resolutions_count', 'count', 'conversation_bot_resolved'), ('bot_handoffs_count', 'distinct', 'conversation_bot_handoff'),
+      ('unique_resolutions_count', 'distinct', 'conversation_resolved'),
+      ('median_first_response_time', '0.5', 'first_response'), ('p90_first_response_time', '0.9', 'first_response'),
+      ('median_resolution_time', '0.5', 'conversation_resolved'), ('p90_resolution_time', '0.9', 'conversation_resolved'),
+      ('median_reply_time', '0.5', 'reply_time'), ('p90_reply_time', '0.9', 'reply_time'),
+      ('bot_resolutions_net_count', 'count', 'kept'), ('bot_resolution_rate', 'kept rate', null), ('bot_handoff_rate', 'handed rate', null)
     ) as m (metric, aggregate, name) where m.metric = $2
   ),
-  chosen as (
-    select e.*, m.aggregate from event e join metric m on m.name = e.name
+  in_dimension as (
+    select * from event e
     where case $6 when 'agent' then e.user_id = $7::bigint when 'inbox' then e.inbox_id = $7::bigint else true end
+  ),
+  named as (
+    select e.* from in_dimension e
+    union all
+    select e.created_at, e.local, 'kept', e.conversation_id, e.user_id, e.inbox_id, e.micros, e.seconds
+    from in_dimension e
+    where e.name = 'conversation_bot_resolved' and (e.conversation_id is null or e.conversation_id not in (
+      select h.conversation_id from in_dimension h where h.name = 'conversation_bot_handoff' and h.conversation_id is not null))
+  ),
+  chosen as (
+    select e.*, m.aggregate
+    from named e
+    join metric m on m.name = e.name
+      or (m.aggregate like '% rate' and (e.name = 'kept' or (e.name = 'conversation_bot_handoff' and e.conversation_id is not null)))
   )`;
 
 /** Over the events that have the value, to 24 digits; NULL where none has. */
@@ -77,11 +112,28 @@ function average(micros: string, filter = ""): string {
   return `trim_scale(round(sum(${micros}) ${filter} * 0.000001, 24) / nullif(count(${micros}) ${filter}, 0))`;
 }
 
+const kept = "count(*) filter (where c.name = 'kept')";
+const handed =
+  "count(distinct c.conversation_id) filter (where c.name = 'conversation_bot_handoff')";
+
+/** To the last digit of a double. */
+function percentile(fraction: string): string {
+  return `(percentile_cont(${fraction}) within group (order by c.seconds))::text::numeric`;
+}
+
 const figures = `
-  case when c.aggregate = 'distinct' then count(distinct c.conversation_id) else count(*) end as count,
+  case
+    when c.aggregate = 'distinct' then count(distinct c.conversation_id)
+    when c.aggregate like '% rate' then ${kept} + ${handed}
+    else count(*)
+  end as count,
   case c.aggregate
     when 'average' then ${average("c.micros")}
     when 'distinct' then count(distinct c.conversation_id)
+    when '0.5' then ${percentile("0.5")}
+    when '0.9' then ${percentile("0.9")}
+    when 'kept rate' then trim_scale(${kept} * 100::numeric(40, 24) / (${kept} + ${handed}))
+    when 'handed rate' then trim_scale(${handed} * 100::numeric(40, 24) / (${kept} + ${handed}))
     else count(*)
   end as value`;
 
@@ -129,7 +181,7 @@ const expectedTimeseries = `
 const expectedAggregate = `
   with ${events}, ${metricEvents}
   select
-    coalesce(t.value, case when m.aggregate <> 'average' then 0 end) as value, coalesce(t.count, 0) as count
+    coalesce(t.value, case when m.aggregate in ('count', 'distinct') then 0 end) as value, coalesce(t.count, 0) as count
   from metric m left join (select ${figures} from chosen c group by c.aggregate) t on true`;
 
 const expectedSummary = `
@@ -147,15 +199,26 @@ const expectedSummary = `
   where d.dimension_id is not null and d.name in ('conversation_resolved', 'first_response', 'reply_time')
   group by 1`;
 
+const expectedHeatMap = `
+  with ${events}, ${metricEvents}
+  select w.weekday, h.hour, coalesce(c.count, 0) as count
+  from generate_series(0, 6) as w (weekday) cross join generate_series(0, 23) as h (hour)
+  left join (
+    select extract(isodow from e.local)::int % 7 as weekday, date_part('hour', e.local)::int as hour, count(*) as count
+    from in_dimension e join metric m on m.name = e.name group by 1, 2
+  ) as c using (weekday, hour)`;
+
 const calls = {
   timeseries: `rollup.timeseries($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
   aggregate: `rollup.aggregate($1, $2, $3, $4, $6, $7, $8, $9)`,
   summary: `rollup.summary($1, $6, $3, $4, $8, $9)`,
+  heat_map: `rollup.heat_map($1, $2, $3, $4, $6, $7, $9)`,
 };
 const oracles = {
   timeseries: expectedTimeseries,
   aggregate: expectedAggregate,
   summary: expectedSummary,
+  heat_map: expectedHeatMap,
 };
 
 /** Where the answer of a function differs from the raw events: compared to the last digit, in one statement. */
@@ -177,7 +240,7 @@ export async function wrongAnswers(
     select 'actual ' || row from (select * from actual except all select * from expected) as wrong
     union all
     select 'not in order' from asked
-    where array(select row from actual) <> array(select x::text from ${calls[read]} as x order by 1)`,
+    where array(select row from actual) <> array(select x::text as line from ${calls[read]} as x order by x)`,
     parameters(asked),
   );
   return rows.map(({ row }) => row);
@@ -248,7 +311,7 @@ export async function insertRandom(
       account_id: account,
       user_id: random.pick([null, 1, 2, 3]),
       inbox_id: random.pick([null, 1, 2]),
-      conversation_id: random.chance(0.1) ? null : random.int(12),
+      conversation_id: random.chance(0.1) ? null : random.int(random.chance(0.7) ? 12 : 200),
       hours: random.chance(0.3) ? Math.round(hours) : hours,
     };
   });

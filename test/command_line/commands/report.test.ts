@@ -74,6 +74,34 @@ test("averages in the unit that fits", async () => {
   assert.is(await person.ended, 0);
 });
 
+test("metrics of every kind, as text, CSV and JSON", async () => {
+  const kinds = await sql<{ name: string; aggregate: string }[]>`
+    select min(report_metric) as name, aggregate from rollup.report_metrics
+    where event_name is not null and aggregate not in ('count', 'average') group by 2 order by 2`;
+  const heads = [];
+  for (const { name, aggregate } of kinds) {
+    const args = ["report", "1", "--metric", name, "--group-by", "month", ...january];
+    const [text, csv, json] = await Promise.all([
+      cli(args),
+      cli([...args, "--csv"]),
+      cli([...args, "--json"]),
+    ]);
+    const [row] = JSON.parse(json.stdout).timeseries;
+    assert.match(csv.stdout, `,${row.value ?? ""},${row.count}\n`);
+    heads.push(`${aggregate}: ${text.stdout.split("\n")[1]}`);
+  }
+  assert.equal(
+    heads.map((head) => head.replace(/ +/g, " ")),
+    [
+      "distinct count: month count",
+      "median: month median events",
+      "net count: month count",
+      "p90: month p90 events",
+      "rate: month rate events",
+    ],
+  );
+});
+
 test("into a pipe: a plain table", async () => {
   const { code, stdout } = await cli(["report", "1", "--metric", "resolutions_count", ...january]);
   assert.is(code, 0);
