@@ -264,9 +264,7 @@ begin
     return p_read;
   end if;
   v_days := rollup.clean_days(p_read.account_id);
-  if not p_distinct then
-    p_read.shortened_day := rollup.shortened_day(p_read, v_days);
-  end if;
+  p_read.shortened_day := rollup.shortened_day(p_read, v_days);
   v_days := v_days * datemultirange(rollup.whole_days(
     p_read.since,
     coalesce(rollup.day_begins(p_read.shortened_day + 1, p_read.timezone), p_read.until),
@@ -275,6 +273,9 @@ begin
   -- Distinct counts do not add up across pieces: a period whose clean days are not in one piece is read raw.
   if p_distinct and v_days <> datemultirange(range_merge(v_days)) then
     v_days := v_days - rollup.split_periods(v_days, p_read.group_by);
+    if not v_days @> p_read.shortened_day then
+      p_read.shortened_day := null;
+    end if;
   end if;
   if v_days <> '{}' then
     p_read.generation := v_settings.generation;

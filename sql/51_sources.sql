@@ -188,13 +188,17 @@ begin
   -- An event that is not remembered has no such name.
   v_event_name := p_event_name;
   return query
-    with pending as materialized (
+    with event as materialized (
+      select e.period, e.conversation_id, e.sign from rollup.raw_rows(p_read, p_event_name) as e where e.conversation_id is not null
+    ),
+    pending as materialized (
       select d.date, d.conversation_id, d.count from rollup.pending_conversations(p_read, p_event_name) as d
+      union all
+      -- What comes after the end of the last day goes, as if it were deleted.
+      select p_read.shortened_day, e.conversation_id, -count(*) from event as e where e.sign < 0 group by 2
     ),
     raw as materialized (
-      select distinct e.period, e.conversation_id
-      from rollup.raw_rows(p_read, p_event_name) as e
-      where e.conversation_id is not null
+      select distinct e.period, e.conversation_id from event as e where e.sign > 0
     ),
     -- What the ledger and the pending deltas have of those that come, go or may be there already.
     dated as (

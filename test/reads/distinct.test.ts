@@ -76,6 +76,44 @@ test("edges in the middle of a day add only conversations that the whole days do
   assert.is(await count(account, "2026-03-01 10:00Z", "2026-03-01 10:00Z"), 0);
 });
 
+test("a last day that ends early: what only comes after its end goes", async () => {
+  const account = await readerAccount("UTC");
+  await insertEvents(sql, account, ...history);
+  // Conversation 3 has its only event after the end; 4 has one before it too, 1 on another day.
+  await insertEvents(
+    sql,
+    account,
+    handoff(4, "2026-03-02 13:00"),
+    handoff(4, "2026-03-02 23:59:59.5"),
+    handoff(1, "2026-03-02 23:59:59.5"),
+  );
+  const until = "2026-03-02 23:59:59Z";
+  assert.is(await count(account, "2026-02-27", until), 3);
+  assert.is(await count(account, "2026-03-02", until), 1);
+  assert.is(await count(account, "2026-03-02", "2026-03-03"), 3);
+  assert.equal(await series(account, "day", "2026-03-01", until), ["03-01 2 2", "03-02 1 1"]);
+  assert.equal(await series(account, "week", "2026-02-27", until), ["02-22 1 1", "03-01 3 3"]);
+  const plan = await sql`
+    select source from rollup.read_plan(${account}, '2026-02-27', ${until}, 'bot_handoffs_count')`;
+  assert.equal(
+    plan.map(({ source }) => source),
+    ["rollup", "rollup"],
+  );
+  // Pending deltas of that day, of either sign.
+  await sql`select rollup.set_write_mode(${account}, 'append')`;
+  await insertEvents(sql, account, handoff(5, "2026-03-02 23:59:59.5"));
+  await sql`delete from public.reporting_events where account_id = ${account} and created_at = '2026-03-02 13:00'`;
+  assert.is(await count(account, "2026-02-27", until), 2);
+  assert.is(await count(account, "2026-03-02", "2026-03-03"), 4);
+  // Not where the day's period is read raw for a gap in it.
+  await sql`insert into rollup.dirty_marks (account_id, date, marked_at) values (${account}, '2026-03-01', now())`;
+  for (const groupBy of ["day", "week", "month"]) {
+    const asked = { ...base, account, since: "2026-02-20", until, groupBy };
+    assert.equal(await wrongAnswers(sql, "timeseries", asked), []);
+    assert.equal(await wrongAnswers(sql, "aggregate", asked), []);
+  }
+});
+
 test("a hole in the coverage: its period is read raw, other periods are not", async () => {
   const account = await readerAccount("UTC");
   await insertEvents(sql, account, ...history);

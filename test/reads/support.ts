@@ -354,11 +354,15 @@ export async function randomQuestion(
       end as at
     )
     select since.at::text as since,
-      case ${random.int(3)}::int
-        when 0 then since.at + ${days}::float8 * interval '24 hours'
-        when 1 then (since.at at time zone ${zone} + ceil(${days}::float8)::int * interval '1 day') at time zone ${zone}
-        else greatest(since.at, date_trunc('day', since.at + ${days}::float8 * interval '24 hours', ${zone}))
-      end::text as until
+      greatest(
+        since.at,
+        -- The last day may end early, as it does at 23:59:59.
+        ${random.pick([0, 1, 5000], [2, 1, 1])}::int * interval '-1 second' + case ${random.int(3)}::int
+          when 0 then since.at + ${days}::float8 * interval '24 hours'
+          when 1 then (since.at at time zone ${zone} + ceil(${days}::float8)::int * interval '1 day') at time zone ${zone}
+          else date_trunc('day', since.at + ${days}::float8 * interval '24 hours', ${zone})
+        end
+      )::text as until
     from (
       select coalesce(b.at, ${around}::timestamp at time zone 'UTC') - ${random.chance(0.3) ? days / 2 : 0}::float8 * interval '24 hours' as at
       from beginning as b
