@@ -255,7 +255,7 @@ comment on function rollup.error_codes() is 'The SQLSTATEs raised by the functio
 
 create function rollup.require(p_function text, p_arguments jsonb)
 returns void
-language plpgsql immutable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.require(p_function text, p_arguments jsonb) is 'Raises RU009 naming the function and those of its arguments that are NULL.';
 
@@ -267,19 +267,19 @@ comment on function rollup.require_read_committed(p_function text) is 'Raises RU
 
 create function rollup.require_finite(p_function text, p_from date, p_to date)
 returns void
-language plpgsql immutable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.require_finite(p_function text, p_from date, p_to date) is 'Raises RU003 for an infinite date.';
 
 create function rollup.require_ordered(p_function text, p_from date, p_to date)
 returns void
-language plpgsql immutable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.require_ordered(p_function text, p_from date, p_to date) is 'Raises RU003 if the first date comes after the second.';
 
 create function rollup.require_choice(p_function text, p_argument text, p_value text, p_choices text[])
 returns void
-language plpgsql immutable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.require_choice(p_function text, p_argument text, p_value text, p_choices text[]) is 'Raises RU008 for a value that is none of the choices, RU009 for NULL.';
 
@@ -561,13 +561,13 @@ comment on function rollup.host_table_obstacles() is 'Why changes of the host''s
 
 create function rollup.host_partitions()
 returns jsonb
-language sql stable
+language sql stable parallel safe
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.host_partitions() is 'The partitions of the host''s table, by oid, with the files that hold their rows.';
 
 create function rollup.knows_partitions()
 returns boolean
-language plpgsql stable
+language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.knows_partitions() is 'Whether the host''s table has the partitions that it had when the worker last looked, if any: rows come and go with others.';
 
@@ -644,7 +644,7 @@ comment on function rollup.event_delta(p_account_id integer, p_generation bigint
 
 create function rollup.ledger_entries(p_deltas rollup.deltas[])
 returns SETOF rollup.ledger
-language sql immutable parallel safe;
+language sql stable parallel safe;
 comment on function rollup.ledger_entries(p_deltas rollup.deltas[]) is 'What deltas change in the ledger: signed entries.';
 
 create function rollup.previous_date_rows(p_account_id integer, p_entries rollup.ledger[])
@@ -780,7 +780,7 @@ comment on function rollup.apply_or_append(p_deltas rollup.deltas[], p_locked in
 
 create function rollup.statement_deltas(p_source text)
 returns text
-language sql immutable parallel safe;
+language sql stable parallel safe;
 comment on function rollup.statement_deltas(p_source text) is 'The query for the deltas of the events of a statement. p_source: a query for these with their sign, 1 or -1. Its parameters: $1 the accounts, $2 whether it is a delete.';
 
 create function rollup.track_events()
@@ -1118,7 +1118,7 @@ comment on function rollup.watch_zone_rules() is 'Compares the clocks of the acc
 
 create function rollup.read_metric(p_metric text)
 returns TABLE(aggregate text, event_name text, metric text, is_distinct boolean, why_raw text)
-language plpgsql immutable parallel safe
+language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.read_metric(p_metric text) is 'What a report metric is made of. is_distinct: it counts conversations, not events; why_raw: why it comes from raw events alone, or NULL. Raises RU008 for an unknown one, RU009 for NULL.';
 
@@ -1130,7 +1130,7 @@ comment on function rollup.require_known_account(p_account_id integer) is 'Raise
 
 create function rollup.require_read_range(p_function text, p_account_id integer, p_since timestamp with time zone, p_until timestamp with time zone, p_group_by text)
 returns void
-language plpgsql immutable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.require_read_range(p_function text, p_account_id integer, p_since timestamp with time zone, p_until timestamp with time zone, p_group_by text) is 'Raises RU009 for a range or an account that is NULL, RU003 for a range that is reversed, infinite or has too many periods.';
 
@@ -1148,7 +1148,7 @@ comment on function rollup.prepare_read(p_function text, p_account_id integer, p
 
 create function rollup.require_dimension_id(p_function text, p_read rollup.read)
 returns void
-language plpgsql immutable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.require_dimension_id(p_function text, p_read rollup.read) is 'Raises RU009 for a read of an agent or inbox without its id.';
 
@@ -1347,7 +1347,7 @@ comment on function rollup.warnings() is 'What somebody should see to, in plain 
 
 create function rollup.backfill_progress(p_run_id bigint)
 returns TABLE(id bigint, account_id integer, from_date date, to_date date, state text, chunks_total integer, chunks_done integer, chunks_failed integer, events bigint, events_total bigint, rows_written bigint, seconds numeric, error text)
-language sql stable
+language sql volatile
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.backfill_progress(p_run_id bigint) is 'A run with the number of events it will have read at the end, as counted when it was planned, and the seconds it has taken so far.';
 

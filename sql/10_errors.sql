@@ -22,7 +22,7 @@ comment on function rollup.error_codes() is
 
 create or replace function rollup.require(p_function text, p_arguments jsonb)
 returns void
-language plpgsql immutable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 declare
   v_missing text;
@@ -56,7 +56,7 @@ comment on function rollup.require_read_committed(text) is 'Raises RU004 in a re
 
 create or replace function rollup.require_finite(p_function text, p_from date, p_to date)
 returns void
-language plpgsql immutable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 begin
   if not coalesce(isfinite(p_from), true) or not coalesce(isfinite(p_to), true) then
@@ -71,7 +71,7 @@ comment on function rollup.require_finite(text, date, date) is 'Raises RU003 for
 
 create or replace function rollup.require_ordered(p_function text, p_from date, p_to date)
 returns void
-language plpgsql immutable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 begin
   if p_from > p_to then
@@ -86,7 +86,7 @@ comment on function rollup.require_ordered(text, date, date) is 'Raises RU003 if
 
 create or replace function rollup.require_choice(p_function text, p_argument text, p_value text, p_choices text[])
 returns void
-language plpgsql immutable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 begin
   if p_value is null or p_value <> all (p_choices) then

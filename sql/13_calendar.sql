@@ -53,10 +53,10 @@ language sql immutable parallel safe
 begin atomic
   -- Where clocks go back over midnight PostgreSQL takes the later of two, and the day is an hour older than that.
   select case
-    when rollup.local_date((midnight - interval '1 hour') at time zone 'UTC', p_timezone) = p_date then midnight - interval '1 hour'
+    when rollup.local_date(midnight - interval '1 hour', p_timezone) = p_date then midnight - interval '1 hour'
     else midnight
-  end
-  from (select p_date::timestamp at time zone p_timezone) as d (midnight);
+  end at time zone 'UTC'
+  from (select p_date::timestamp at time zone p_timezone at time zone 'UTC') as d (midnight);
 end;
 comment on function rollup.day_begins(date, text) is 'The first instant of a local day.';
 
@@ -148,7 +148,14 @@ comment on function rollup.period(date, text) is
 create or replace function rollup.period_length(p_group_by text)
 returns interval
 language sql immutable parallel safe
-return case p_group_by when 'quarter' then interval '3 months' else ('1 ' || p_group_by)::interval end;
+return case p_group_by
+  when 'hour' then interval '1 hour'
+  when 'day' then interval '1 day'
+  when 'week' then interval '7 days'
+  when 'month' then interval '1 month'
+  when 'quarter' then interval '3 months'
+  when 'year' then interval '1 year'
+end;
 comment on function rollup.period_length(text) is 'From the beginning of an hour, day, week, month, quarter or year to that of the next.';
 
 create or replace function rollup.period_days(p_date date, p_group_by text)

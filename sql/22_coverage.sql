@@ -24,7 +24,7 @@ comment on function rollup.host_table_obstacles() is 'Why changes of the host''s
 
 create or replace function rollup.host_partitions()
 returns jsonb
-language sql stable
+language sql stable parallel safe
 set search_path = pg_catalog, pg_temp as $$
   -- Detaching and attaching a partition leaves it with another xmin in pg_inherits: it may have been written to in between.
   select coalesce(jsonb_object_agg(c.oid, format('%s %s', c.relfilenode, i.xmin)), '{}')
@@ -37,7 +37,7 @@ comment on function rollup.host_partitions() is 'The partitions of the host''s t
 
 create or replace function rollup.knows_partitions()
 returns boolean
-language plpgsql stable
+language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp as $$
 begin
   return (select c.relkind <> 'p' from pg_class as c where c.oid = rollup.host_relation())

@@ -4,7 +4,7 @@
 
 create or replace function rollup.ledger_entries(p_deltas rollup.deltas[])
 returns setof rollup.ledger
-language sql immutable parallel safe as $$
+language sql stable parallel safe as $$
   select d.account_id, d.event_name::rollup.distinct_event, d.conversation_id, d.date, sum(d.count)::int, d.user_id, d.inbox_id
   from unnest(p_deltas) as d
   where d.conversation_id is not null

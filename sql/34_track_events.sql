@@ -154,7 +154,7 @@ comment on function rollup.apply_or_append(rollup.deltas[], int[]) is
 
 create or replace function rollup.statement_deltas(p_source text)
 returns text
-language sql immutable parallel safe
+language sql stable parallel safe
 return format(
   $query$
     select

@@ -5,7 +5,7 @@
 
 create or replace function rollup.read_metric(p_metric text)
 returns table (aggregate text, event_name text, metric text, is_distinct boolean, why_raw text)
-language plpgsql immutable parallel safe
+language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp as $$
 begin
   return query
@@ -67,7 +67,7 @@ create or replace function rollup.require_read_range(
   p_function text, p_account_id int, p_since timestamptz, p_until timestamptz, p_group_by text
 )
 returns void
-language plpgsql immutable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 declare
   v_most constant int := 100000;
@@ -178,7 +178,7 @@ comment on function rollup.prepare_read(text, int, timestamptz, timestamptz, tex
 
 create or replace function rollup.require_dimension_id(p_function text, p_read rollup.read)
 returns void
-language plpgsql immutable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 begin
   if p_read.first_dimension_id is null then

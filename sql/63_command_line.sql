@@ -6,7 +6,7 @@ returns table (
   chunks_total int, chunks_done int, chunks_failed int,
   events bigint, events_total bigint, rows_written bigint, seconds numeric, error text
 )
-language sql stable
+language sql volatile
 set search_path = pg_catalog, pg_temp as $$
   select
     r.id, r.account_id, r.from_date, r.to_date, r.state, r.chunks_total, r.chunks_done, r.chunks_failed, r.events,
