@@ -207,6 +207,22 @@ create view rollup.account_status (
 ) as …;
 comment on view rollup.account_status is 'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; dirty_days: days that the trigger could not keep (an account-wide mark makes covered_share 0); running_backfill_id: of backfill_runs; awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of its days from being read from rollups and does not go by itself.';
 
+create view rollup.daily_metrics (
+  account_id integer,
+  date date,
+  dimension_type text,
+  dimension_id bigint,
+  metric text,
+  count bigint,
+  average numeric,
+  average_business_hours numeric,
+  sum_value numeric,
+  count_value bigint,
+  sum_value_business_hours numeric,
+  count_value_business_hours bigint
+) as …;
+comment on view rollup.daily_metrics is 'A row per account, day, dimension and metric, with averages in seconds; NULL: not a duration, or no event has a value. Over several days, count adds up but for bot_handoffs_count, and an average is sum(sum_value) / sum(count_value). Exact on clean days.';
+
 create view rollup.daily_rollups (
   account_id integer,
   date date,
@@ -221,6 +237,23 @@ create view rollup.daily_rollups (
   count_value_business_hours bigint
 ) as …;
 comment on view rollup.daily_rollups is 'Daily totals per account, dimension and metric, pending deltas included: exact on clean days (account_status.covered without dirty days); on other days, what the trigger has seen so far. Sums are seconds; count_value and count_value_business_hours are the events that have a value: averages divide by them. updated_at is NULL where all is pending.';
+
+create view rollup.daily_summary (
+  account_id integer,
+  date date,
+  dimension_type text,
+  dimension_id bigint,
+  resolutions_count bigint,
+  bot_resolutions_count bigint,
+  bot_handoffs_count bigint,
+  avg_resolution_time numeric,
+  avg_first_response_time numeric,
+  avg_reply_time numeric,
+  avg_resolution_time_business_hours numeric,
+  avg_first_response_time_business_hours numeric,
+  avg_reply_time_business_hours numeric
+) as …;
+comment on view rollup.daily_summary is 'A row per account, day and agent, inbox or account that has any of these events; averages in seconds, NULL where no event has the value. Averages and hand-offs do not add up over days: see daily_metrics and rollup.aggregate. Exact on clean days.';
 
 create view rollup.event_metrics (
   event_name text,
@@ -1359,7 +1392,7 @@ comment on function rollup.backfill_outlook(p_account_id integer, p_from date, p
 
 create function rollup.report_window(p_account_id integer, p_since date DEFAULT NULL::date, p_until date DEFAULT NULL::date, p_days integer DEFAULT 30)
 returns TABLE(timezone text, since date, until date, days integer, starts timestamp with time zone, ends timestamp with time zone, previous_since date, previous_starts timestamp with time zone)
-language plpgsql stable
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.report_window(p_account_id integer, p_since date, p_until date, p_days integer) is 'The range of a report in account-local dates, p_until exclusive: by default the last p_days, today included; and the range of the same length before it. Errors: RU001 a zone that the server does not know, RU003 reversed or infinite dates, RU007 unknown account.';
 

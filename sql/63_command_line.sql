@@ -75,6 +75,7 @@ returns table (
   previous_since date, previous_starts timestamptz
 )
 language plpgsql stable
+security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
   v_timezone text;

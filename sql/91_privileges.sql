@@ -15,3 +15,44 @@ begin
   end loop;
 end
 $$;
+
+-- Who reads reports is granted the role rollup_reader. Roles belong to the whole server: it may be there already, or somebody else's to make.
+do $$
+begin
+  if to_regrole('rollup_reader') is null then
+    create role rollup_reader nologin;
+    comment on role rollup_reader is 'Made by reporting-rollup; removed by reporting-rollup uninstall.';
+  end if;
+exception
+  -- Another database's migrate was faster; or migrate will say what to run.
+  when duplicate_object or unique_violation or insufficient_privilege then null;
+end
+$$;
+
+do $$
+declare
+  v_function regprocedure;
+begin
+  if to_regrole('rollup_reader') is null then
+    return;
+  end if;
+  revoke all on all tables in schema rollup from rollup_reader;
+  revoke all on all functions in schema rollup from rollup_reader;
+  grant usage on schema rollup to rollup_reader;
+  grant select on rollup.daily_metrics, rollup.daily_summary, rollup.report_metrics to rollup_reader;
+  for v_function in
+    select p.oid from pg_proc as p
+    where p.pronamespace = 'rollup'::regnamespace and (
+      -- They run as their owner, and only read.
+      p.proname in ('timeseries', 'aggregate', 'summary', 'heat_map', 'read_plan', 'report_window')
+      -- What views and the command line call runs as who asks: rules that read no table.
+      or p.proname in (
+        'error_codes', 'event_metric_list', 'distinct_event_names', 'report_metric_list', 'read_metric', 'dimension_types', 'dimension_id',
+        'dimensions', 'metric_totals', 'value'
+      )
+    )
+  loop
+    execute format('grant execute on function %s to rollup_reader', v_function);
+  end loop;
+end
+$$;

@@ -28,7 +28,15 @@ import {
 import { errorCode, isLockConflict, UserError } from "./errors.js";
 import { target } from "./explain.js";
 import { requireHostTable } from "./host.js";
-import { mark, readSchemas, refuseForeign, type Schema, schemas, workerSchema } from "./ours.js";
+import {
+  mark,
+  readerRole,
+  readSchemas,
+  refuseForeign,
+  type Schema,
+  schemas,
+  workerSchema,
+} from "./ours.js";
 
 const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -120,6 +128,7 @@ async function install(
   await graphileWorker.runMigrations({ pgPool: pool, schema: workerSchema, logger });
   const applied = found ? sources : [await hostTables(session), ...sources];
   await applySources(session, applied);
+  await requestReader(session);
   const [server] = await sql<{ version: string }[]>`
     select current_setting('server_version') as version`;
   return {
@@ -128,6 +137,17 @@ async function install(
     migrations: migrations.length,
     sql_files: applied.length,
   };
+}
+
+/** Roles are the server's, so the one for readers may be somebody else's to make. */
+async function requestReader({ sql, log, user }: Session): Promise<void> {
+  const [role] = await sql<{ found: boolean }[]>`
+    select to_regrole(${readerRole}) is not null as found`;
+  if (role?.found) return;
+  log(
+    `There is no role for those who read reports, and ${user} may not create one. ` +
+      `As somebody who may: create role ${readerRole}; and then migrate again.`,
+  );
 }
 
 // --- What is to be installed ----------------------------------------------------------------------------

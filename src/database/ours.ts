@@ -10,6 +10,9 @@ export const schemas = ["rollup", workerSchema, "graphile_migrate"] as const;
 /** The comment by which a schema that migrate made is known again. */
 export const mark = "Made by reporting-rollup; removed by reporting-rollup uninstall.";
 
+/** Who reads reports is granted this role. */
+export const readerRole = "rollup_reader";
+
 export interface Schema {
   name: (typeof schemas)[number];
   owner: string;

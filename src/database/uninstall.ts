@@ -1,28 +1,31 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { open, type Transaction } from "./connection.js";
-import { isLockConflict, UserError } from "./errors.js";
+import { errorCode, isLockConflict, UserError } from "./errors.js";
 import { ownMigrations } from "./migrate.js";
-import { readSchemas, refuseForeign, type Schema } from "./ours.js";
+import { mark, readerRole, readSchemas, refuseForeign, type Schema } from "./ours.js";
 
 export interface UninstallOptions {
   /** How long to wait for others' locks, in milliseconds. */
   patience?: number;
+  /** Receives a line for what stays. */
+  log?: (line: string) => void;
 }
 
 /**
  * Removes what migrate made, in one transaction: the triggers, the schemas, the record of our migrations. The host's tables stay.
- * Waits for locks only a moment at a time: the host's writers would queue behind us. Returns the schemas removed.
+ * Waits for locks only a moment at a time: the host's writers would queue behind us. Returns the schemas removed, and the readers'
+ * role if nobody else needs it.
  */
 export async function uninstall(
   url: string,
-  { patience = 60_000 }: UninstallOptions = {},
+  { patience = 60_000, log = () => {} }: UninstallOptions = {},
 ): Promise<string[]> {
   const hashes = await ownMigrations();
   const sql = await open(url, { max: 1 });
   try {
     for (const deadline = Date.now() + patience; ; await sleep(500)) {
       try {
-        return await sql.transaction((transaction) => remove(transaction, hashes));
+        return await sql.transaction((transaction) => remove(transaction, hashes, log));
       } catch (error) {
         if (!isLockConflict(error)) throw error;
         if (Date.now() > deadline) {
@@ -38,7 +41,11 @@ export async function uninstall(
   }
 }
 
-async function remove(transaction: Transaction, hashes: string[]): Promise<string[]> {
+async function remove(
+  transaction: Transaction,
+  hashes: string[],
+  log: (line: string) => void,
+): Promise<string[]> {
   const present = await readSchemas(transaction, hashes);
   refuseForeign(present);
   await refuseDependents(transaction, present);
@@ -56,7 +63,33 @@ async function remove(transaction: Transaction, hashes: string[]): Promise<strin
     }
     removed.push(name);
   }
+  const obstacle = removed.includes("rollup") ? await dropReader(transaction) : undefined;
+  if (obstacle === "") removed.push(readerRole);
+  else if (obstacle !== undefined) log(`The role ${readerRole} stays: ${obstacle}.`);
   return removed;
+}
+
+/** Drops the readers' role, which is the whole server's. Returns why it stays: nothing if it went; undefined if there is none. */
+async function dropReader(transaction: Transaction): Promise<string | undefined> {
+  const [role] = await transaction<{ ours: boolean; members: string | null }[]>`
+    select
+      coalesce(shobj_description(r.oid, 'pg_authid') = ${mark}, false) as ours,
+      -- Who made it is a member by that alone.
+      (select string_agg(m.member::regrole::text, ', ') from pg_auth_members as m
+       where m.roleid = r.oid and m.member <> quote_ident(current_user)::regrole) as members
+    from pg_roles as r where r.rolname = ${readerRole}`;
+  if (role === undefined) return undefined;
+  if (!role.ours) return "somebody else made it";
+  if (role.members !== null) return `it is granted to ${role.members}`;
+  try {
+    await transaction.script("savepoint reader");
+    await transaction.script(`drop role ${readerRole}`);
+    return "";
+  } catch (error) {
+    if (errorCode(error) !== "2BP01" && errorCode(error) !== "42501") throw error;
+    await transaction.script("rollback to savepoint reader");
+    return (error as Error).message;
+  }
 }
 
 /** Whether the schema holds more than an empty history. */

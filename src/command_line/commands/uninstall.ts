@@ -33,7 +33,7 @@ export function registerUninstall(program: Command): void {
             return 1;
           }
         }
-        const removed = await uninstall(url);
+        const removed = await uninstall(url, { log: out.progress });
         out.document({ database, removed });
         out.line("Removed. To install it again: reporting-rollup migrate");
         return 0;
