@@ -1396,6 +1396,27 @@ language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.report_window(p_account_id integer, p_since date, p_until date, p_days integer) is 'The range of a report in account-local dates, p_until exclusive: by default the last p_days, today included; and the range of the same length before it. Errors: RU001 a zone that the server does not know, RU003 reversed or infinite dates, RU007 unknown account.';
 
+-- sql/65_host_rollups.sql
+
+create function rollup.require_host_rollups()
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.require_host_rollups() is 'Raises RU015 where public.reporting_events_rollups is not a table with the columns that the host gives it.';
+
+create function rollup.host_rollups(p_account_id integer, p_from date, p_to date)
+returns TABLE(date date, dimension_type text, dimension_id bigint, metric text, count bigint, sum_value double precision, sum_value_business_hours double precision)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.host_rollups(p_account_id integer, p_from date, p_to date) is 'The rows of the host''s own rollup table, of dimensions and metrics that are ours too. Call require_host_rollups first.';
+
+create function rollup.compare_host_rollups(p_account_id integer, p_from date DEFAULT NULL::date, p_to date DEFAULT NULL::date)
+returns TABLE(date date, dimension_type text, dimension_id bigint, metric text, host_count bigint, count bigint, host_sum_value double precision, sum_value numeric, host_sum_value_business_hours double precision, sum_value_business_hours numeric, reason text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set jit = off;
+comment on function rollup.compare_host_rollups(p_account_id integer, p_from date, p_to date) is 'Where the host''s own rollup table, public.reporting_events_rollups, differs from ours: a row for each, with the reason as far as the raw events tell it; none where they agree. Of clean days, p_from to p_to (account-local, inclusive; NULL: the host''s first, its last), and of the dimensions and metrics that both have. Sums are seconds; they may differ by a microsecond an event. Errors: RU002 no zone, RU003 reversed or infinite dates, RU009 NULL, RU011 row level security, RU015 nothing to compare: no such table, no rows, no clean day. Example: select reason, count(*) from rollup.compare_host_rollups(1) group by 1;';
+
 CREATE TRIGGER reporting_events_rollup_delete AFTER DELETE ON public.reporting_events REFERENCING OLD TABLE AS events FOR EACH STATEMENT EXECUTE FUNCTION rollup.track_events();
 
 CREATE TRIGGER reporting_events_rollup_insert AFTER INSERT ON public.reporting_events REFERENCING NEW TABLE AS events FOR EACH STATEMENT EXECUTE FUNCTION rollup.track_events();

@@ -6,8 +6,8 @@ language sql immutable parallel safe
 begin atomic
   values
     ('RU001', 'invalid time zone', 'set_reporting_timezone, reads'),
-    ('RU002', 'account has no time zone', 'backfill_date, backfill, enqueue_backfill, verify, repair'),
-    ('RU003', 'invalid range of dates or timestamps', 'backfill_date, backfill, enqueue_backfill, verify, repair, reads'),
+    ('RU002', 'account has no time zone', 'backfill_date, backfill, enqueue_backfill, verify, repair, compare_host_rollups'),
+    ('RU003', 'invalid range of dates or timestamps', 'backfill_date, backfill, enqueue_backfill, verify, repair, compare_host_rollups, reads'),
     ('RU004', 'wrong isolation level', 'set_reporting_timezone, backfill_date, backfill, fold, repair'),
     ('RU005', 'a second account in one transaction', 'backfill_date, backfill, repair'),
     ('RU006', 'account is locked', 'backfill_date, backfill, repair'),
@@ -15,7 +15,8 @@ begin atomic
     ('RU008', 'unknown name', 'set_write_mode, reads'),
     ('RU009', 'missing argument', 'all functions'),
     ('RU010', 'no such backfill run', 'cancel_backfill'),
-    ('RU011', 'row level security hides events', 'backfill_date, backfill, verify, repair, reads');
+    ('RU011', 'row level security hides events', 'backfill_date, backfill, verify, repair, compare_host_rollups, reads'),
+    ('RU015', 'nothing to compare', 'compare_host_rollups');
 end;
 comment on function rollup.error_codes() is
   'The SQLSTATEs raised by the functions of this schema. Example: select * from rollup.error_codes();';

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { errorCode, UserError } from "../database/errors.js";
 import { registerBackfill } from "./commands/backfill.js";
+import { registerCompare } from "./commands/compare.js";
 import { registerDemo } from "./commands/demo.js";
 import { registerFlag } from "./commands/flag.js";
 import { registerMigrate } from "./commands/migrate.js";
@@ -46,6 +47,7 @@ registerFlag(program);
 registerStatus(program);
 registerReport(program);
 registerVerify(program);
+registerCompare(program);
 registerUninstall(program);
 // Options of all commands may also stand behind the command.
 for (const command of program.commands) {

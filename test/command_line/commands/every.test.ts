@@ -21,6 +21,7 @@ const commands = [
   ["status"],
   ["status", "1"],
   ["verify", "1"],
+  ["compare", "1"],
   ["report", "1", "--metric", "resolutions_count"],
 ];
 
