@@ -201,6 +201,7 @@ async function run({ file, major }: Job): Promise<Outcome> {
   const verdict = outcome.failed > 0 ? "FAIL" : "ok  ";
   console.log(`${verdict} ${major} ${relative(root, path)} ${summary(outcome)} (${seconds} s)`);
   for (const problem of problems) console.log(`     ${problem}`);
+  for (const [reason] of output.matchAll(/^skipped: .*$/gm)) console.log(`     ${reason}`);
   if (outcome.failed > 0) console.log(abridged(output));
   return outcome;
 }
