@@ -9,7 +9,6 @@ comment on type rollup.distinct_event is 'The events whose conversations are rem
 
 create type rollup.read as (
   account_id integer,
-  generation bigint,
   since timestamp with time zone,
   until timestamp with time zone,
   group_by text,
@@ -42,6 +41,7 @@ create table rollup.account_coverage (
 comment on table rollup.account_coverage is 'Which days the rollups of an account hold completely. Changed under the account''s lock, but for two writers: a first zone adds the row, and migrate and the worker empty covered where triggers were missing.';
 comment on column rollup.account_coverage.generation is 'The generation that the account''s rollups, ledger and previous dates belong to; where it is not the one of account_settings, they are of an old zone and count for nothing.';
 comment on column rollup.account_coverage.covered is 'The days whose rollups are complete.';
+comment on column rollup.account_coverage.sealed_through is 'The last of the sealed days, which are all up to it and of the account''s present zone, whatever the generation says.';
 comment on column rollup.account_coverage.host_relation is 'The table whose events the account''s rollups hold; where public.reporting_events is another one they count for nothing.';
 comment on column rollup.account_coverage.zone_rules is 'Fingerprint of the clocks by which the account''s days were reckoned; where its zone has others now, its rollups begin anew.';
 comment on column rollup.account_coverage.awaited is 'Transactions that may still write under an older zone: days are claimed when they have ended. NULL: nobody has looked yet.';
@@ -609,17 +609,44 @@ returns SETOF rollup.account_coverage
 language sql stable parallel safe;
 comment on function rollup.current_coverage(p_account_id integer) is 'The coverage of an account if its rollups belong to the present zone, and to the present table of the host and its partitions; else no row, and they count for nothing.';
 
+create function rollup.sealed_through(p_account_id integer)
+returns date
+language sql stable parallel safe;
+comment on function rollup.sealed_through(p_account_id integer) is 'The last of the sealed days of an account, which are all up to it; NULL: none is sealed.';
+
+create function rollup.sealed_days(p_account_id integer)
+returns datemultirange
+language plpgsql stable parallel safe
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.sealed_days(p_account_id integer) is 'The sealed days of an account, as a set.';
+
+create function rollup.first_unsealed_day(p_account_id integer, p_from date)
+returns date
+language sql stable parallel safe;
+comment on function rollup.first_unsealed_day(p_account_id integer, p_from date) is 'p_from, or the day after the sealed days if that is later.';
+
+create function rollup.require_unsealed(p_function text, p_account_id integer, p_from date, p_to date)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.require_unsealed(p_function text, p_account_id integer, p_from date, p_to date) is 'Raises RU012 where a range asks for sealed days. A NULL bound does not: an open beginning means the first day that is not sealed.';
+
 create function rollup.covered_days(p_account_id integer)
 returns datemultirange
 language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.covered_days(p_account_id integer) is 'The days of an account that are covered, dirty or not.';
+comment on function rollup.covered_days(p_account_id integer) is 'The days of an account that are covered, dirty or not. Sealed days are, whatever happens to zone, table and coverage.';
 
 create function rollup.clean_days(p_account_id integer)
 returns datemultirange
 language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.clean_days(p_account_id integer) is 'The days of an account whose rollups, with the pending deltas, are complete: covered and without a dirty mark.';
+comment on function rollup.clean_days(p_account_id integer) is 'The days of an account whose rollups, with the pending deltas, are complete: covered and without a dirty mark. Sealed days always are: a mark on one does not send reads to raw events that may be gone.';
+
+create function rollup.repairable_marks()
+returns SETOF rollup.dirty_marks
+language sql stable;
+comment on function rollup.repairable_marks() is 'The dirty marks that a rebuild removes: those on sealed days stay, for account_status to show, until the days are unsealed.';
 
 create function rollup.open_transactions()
 returns text[]
@@ -643,7 +670,7 @@ create function rollup.adopt_settings(p_account_id integer)
 returns rollup.account_settings
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.adopt_settings(p_account_id integer) is 'Under the account''s lock: clears what belongs to an old zone or another table of the host, notes whose end must be awaited before days are claimed, and returns the settings.';
+comment on function rollup.adopt_settings(p_account_id integer) is 'Under the account''s lock: clears what belongs to an old zone or another table of the host, sealed days apart, notes whose end must be awaited before days are claimed, and returns the settings.';
 
 create function rollup.forget_account_marks(p_account_id integer)
 returns void
@@ -663,10 +690,15 @@ returns numeric
 language sql immutable parallel safe;
 comment on function rollup.seconds(p_microseconds numeric) is 'Microseconds as seconds, without trailing zeros; 0 for NULL.';
 
+create function rollup.delta_counts(p_delta rollup.deltas, p_generation bigint, p_sealed_through date)
+returns boolean
+language sql immutable parallel safe;
+comment on function rollup.delta_counts(p_delta rollup.deltas, p_generation bigint, p_sealed_through date) is 'Whether a delta changes its day, asked whenever one is applied, folded or read: on sealed days those of deletes do not, whenever they were made; on others those of an old zone do not. (The zone of sealed days is not changed, so theirs are of any generation.)';
+
 create function rollup.pending_deltas(p_account_id integer)
 returns SETOF rollup.deltas
 language sql stable parallel safe;
-comment on function rollup.pending_deltas(p_account_id integer) is 'The deltas of an account that are not applied yet; those of an old zone are none.';
+comment on function rollup.pending_deltas(p_account_id integer) is 'The deltas of an account that are not applied yet and count. Whoever reads pending deltas reads these.';
 
 create function rollup.event_delta(p_account_id integer, p_generation bigint, p_date date, p_event_name text, p_user_id bigint, p_inbox_id bigint, p_conversation_id bigint, p_value bigint, p_value_in_business_hours bigint, p_sign integer)
 returns rollup.deltas
@@ -735,7 +767,7 @@ returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan;
-comment on function rollup.apply(p_account_id integer, p_deltas rollup.deltas[]) is 'Applies signed deltas to the rollups, the ledger and the previous dates of an account. The caller holds the account''s lock and calls it in a statement of its own.';
+comment on function rollup.apply(p_account_id integer, p_deltas rollup.deltas[]) is 'Applies those of the signed deltas that count (delta_counts) to the rollups, the ledger and the previous dates of an account. The caller holds the account''s lock and calls it in a statement of its own.';
 
 -- sql/33_fold.sql
 
@@ -758,7 +790,7 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set jit = off;
-comment on function rollup.fold_account(p_account_id integer) is 'Applies up to fold_size() pending deltas of an account and discards those of an old zone; returns how many. 0 if its lock is taken.';
+comment on function rollup.fold_account(p_account_id integer) is 'Applies up to fold_size() pending deltas of an account and discards those that do not count, of an old zone or of deletes on sealed days; returns how many. 0 if its lock is taken.';
 
 create function rollup.accounts_to_fold()
 returns SETOF integer
@@ -936,7 +968,7 @@ set enable_seqscan = off
 set max_parallel_workers_per_gather = 0
 set work_mem = 64MB
 set hash_mem_multiplier = 8;
-comment on function rollup.rebuild(p_account_id integer, p_from date, p_to date, OUT rows_written bigint, OUT claimed boolean) is 'Under the account''s lock: makes the rollups, ledger and previous dates of the days p_from to p_to (inclusive; infinite: open) what the raw events say, and claims the days as covered unless older transactions are still under way, or changes of the host''s table do not reach us. rows_written: the rows of reporting_events_rollups that the days have then, whether they were right before or not.';
+comment on function rollup.rebuild(p_account_id integer, p_from date, p_to date, OUT rows_written bigint, OUT claimed boolean) is 'Under the account''s lock: makes the rollups, ledger and previous dates of the days p_from to p_to (inclusive; infinite: open) what the raw events say, and claims the days as covered unless older transactions are still under way, or changes of the host''s table do not reach us. Leaves sealed days out: their raw events may be gone. rows_written: the rows of reporting_events_rollups that the days have then, whether they were right before or not.';
 
 create function rollup.begin_rebuild(p_function text, p_account_id integer, p_patience interval DEFAULT '00:00:10'::interval)
 returns bigint
@@ -956,7 +988,7 @@ create function rollup.enqueue_backfill(p_account_id integer, p_from date DEFAUL
 returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.enqueue_backfill(p_account_id integer, p_from date, p_to date) is 'Asks the worker to rebuild the days p_from to p_to of an account (inclusive, NULL: open) and returns the id of the run in rollup.backfill_runs, which shows its progress. A run that has not begun is extended rather than doubled. Errors: RU002 no zone, RU003 reversed or infinite dates. Example: select rollup.enqueue_backfill(1);';
+comment on function rollup.enqueue_backfill(p_account_id integer, p_from date, p_to date) is 'Asks the worker to rebuild the days p_from to p_to of an account (inclusive, NULL: open) and returns the id of the run in rollup.backfill_runs, which shows its progress. A run that has not begun is extended rather than doubled. Errors: RU002 no zone, RU003 reversed or infinite dates, RU012 sealed days. Example: select rollup.enqueue_backfill(1);';
 
 create function rollup.is_being_backfilled(p_account_id integer)
 returns boolean
@@ -1075,7 +1107,7 @@ returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set lock_timeout = 300ms;
-comment on function rollup.backfill(p_account_id integer, p_from date, p_to date) is 'Rebuilds the days p_from to p_to of an account from its raw events, atomically, and returns the number of rows of reporting_events_rollups that they then have. Both are account-local dates, inclusive; NULL: from the first, through the last event on; both NULL: the whole history, and the trigger keeps days to come complete. Writers go on meanwhile. Large histories are better given to enqueue_backfill. Errors: RU002 no zone, RU003 reversed or infinite dates, RU004 not read committed, RU005 a second account in one transaction, RU006 the account''s lock not granted within 10 s (half a second if the transaction has locked something of the host, see holds_host_lock), RU011 row level security, 55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
+comment on function rollup.backfill(p_account_id integer, p_from date, p_to date) is 'Rebuilds the days p_from to p_to of an account from its raw events, atomically, and returns the number of rows of reporting_events_rollups that they then have. Both are account-local dates, inclusive; NULL: from the first, through the last event on; both NULL: the whole history, and the trigger keeps days to come complete. Sealed days are left as they are. Writers go on meanwhile. Large histories are better given to enqueue_backfill. Errors: RU002 no zone, RU003 reversed or infinite dates, RU004 not read committed, RU005 a second account in one transaction, RU006 the account''s lock not granted within 10 s (half a second if the transaction has locked something of the host, see holds_host_lock), RU011 row level security, RU012 sealed days asked for, 55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
 
 create function rollup.backfill_date(p_account_id integer, p_date date)
 returns bigint
@@ -1085,11 +1117,17 @@ comment on function rollup.backfill_date(p_account_id integer, p_date date) is '
 
 -- sql/44_reporting_timezone.sql
 
+create function rollup.timezone_obstacle(p_account_id integer)
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.timezone_obstacle(p_account_id integer) is 'Why the zone of an account cannot be changed or taken away, or NULL. Ask under lock_settings, in a statement of its own: a seal that has seen the zone holds that lock until it is there.';
+
 create function rollup.set_reporting_timezone(p_account_id integer, p_timezone text)
 returns rollup.account_settings
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.set_reporting_timezone(p_account_id integer, p_timezone text) is 'Sets the IANA time zone that decides the day of an account''s events, any case; NULL switches its rollups off. Returns the settings. A zone other than the present one makes the rollups start anew: reads use raw events until the backfill that it queues has run. Errors: RU001 not an IANA zone (the hint suggests names), RU004 not read committed, RU009 no account. Example: select rollup.set_reporting_timezone(1, ''America/New_York'');';
+comment on function rollup.set_reporting_timezone(p_account_id integer, p_timezone text) is 'Sets the IANA time zone that decides the day of an account''s events, any case; NULL switches its rollups off. Returns the settings. A zone other than the present one makes the rollups start anew: reads use raw events until the backfill that it queues has run. Errors: RU001 not an IANA zone (the hint suggests names), RU004 not read committed, RU009 no account, RU012 the account has sealed days. Example: select rollup.set_reporting_timezone(1, ''America/New_York'');';
 
 -- sql/45_verify.sql
 
@@ -1104,7 +1142,7 @@ set enable_seqscan = off
 set max_parallel_workers_per_gather = 0
 set work_mem = 64MB
 set hash_mem_multiplier = 8;
-comment on function rollup.verify(p_account_id integer, p_from date, p_to date) is 'Recomputes the clean days of an account from its raw events, in one snapshot, and returns a row for each difference to what is kept, pending deltas counted as applied; none when exact. p_from, p_to: account-local dates, inclusive, NULL: open. structure: rollup; ledger (dimension_id is the conversation) against the raw events; previous_date, and distinct counts, against the ledger. Sums are seconds; expected_count_value, …: how many events have the value. Errors: RU002 no zone, RU003 reversed or infinite dates, RU011 row level security. Example: select * from rollup.verify(1);';
+comment on function rollup.verify(p_account_id integer, p_from date, p_to date) is 'Recomputes the clean days of an account that are not sealed from its raw events, in one snapshot, and returns a row for each difference to what is kept, pending deltas counted as applied; none when exact. p_from, p_to: account-local dates, inclusive, NULL: open. structure: rollup; ledger (dimension_id is the conversation) against the raw events; previous_date, and distinct counts, against the ledger. Sums are seconds; expected_count_value, …: how many events have the value. Errors: RU002 no zone, RU003 reversed or infinite dates, RU011 row level security. Example: select * from rollup.verify(1);';
 
 create function rollup.record_verification(p_account_id integer, p_differences bigint)
 returns void
@@ -1119,7 +1157,7 @@ returns SETOF date
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set lock_timeout = 300ms;
-comment on function rollup.repair(p_account_id integer, p_from date, p_to date) is 'Rebuilds the days of an account that differ from the raw events or are dirty, in one transaction, and returns them; all days if the account as a whole is dirty and no range is given. Writers leave deltas meanwhile. Errors as in rollup.backfill, whether or not something differs. Example: select rollup.repair(1);';
+comment on function rollup.repair(p_account_id integer, p_from date, p_to date) is 'Rebuilds the days of an account that differ from the raw events or are dirty, in one transaction, and returns them; all days if the account as a whole is dirty and no range is given. Sealed days are left as they are. Writers leave deltas meanwhile. Errors as in rollup.backfill, whether or not something differs. Example: select rollup.repair(1);';
 
 -- sql/47_host_table.sql
 
@@ -1146,6 +1184,28 @@ returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.watch_zone_rules() is 'Compares the clocks of the accounts'' zones with those that their rollups were made by. Where a government has changed them, also for the past, events have moved to other days: the account begins anew, as after a change of its zone. Returns how many do. The worker does this when it starts and daily, migrate every time; sessions that are older than the server''s new time zone data reckon by the old.';
+
+-- sql/49_seal.sql
+
+create function rollup.require_sealable(p_account_id integer, p_through date, p_unclean datemultirange, p_differing date[], p_changed boolean)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.require_sealable(p_account_id integer, p_through date, p_unclean datemultirange, p_differing date[], p_changed boolean) is 'Raises RU013, naming the reason, where the days of an account through p_through cannot be sealed.';
+
+create function rollup.seal(p_account_id integer, p_through date)
+returns date
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = 300ms;
+comment on function rollup.seal(p_account_id integer, p_through date) is 'Seals the days of an account up to p_through (account-local, inclusive) and returns it. They must be over, clean, and equal to the raw events: pending deltas are folded and the days compared first, at the cost of rollup.verify. From then on they change by inserts and updates only: deletes of raw events do not subtract from them, nothing rebuilds them, and the account keeps its zone. A delete under way is subtracted as a whole or not at all. Sealing again further on goes on from there. Errors: RU013 not clean, differing, not over, or moving back; else as in rollup.backfill. Example: select rollup.seal(1, ''2025-12-31'');';
+
+create function rollup.unseal(p_account_id integer)
+returns date
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = 300ms;
+comment on function rollup.unseal(p_account_id integer) is 'Takes the seal from the days of an account and returns the last of them, NULL if none was sealed. They follow their raw events again: they are read from these until the backfill that it queues has run. Errors: RU014 raw events were purged; else as in rollup.backfill. Example: select rollup.unseal(1);';
 
 -- sql/50_read_plan.sql
 

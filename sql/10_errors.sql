@@ -16,6 +16,9 @@ begin atomic
     ('RU009', 'missing argument', 'all functions'),
     ('RU010', 'no such backfill run', 'cancel_backfill'),
     ('RU011', 'row level security hides events', 'backfill_date, backfill, verify, repair, compare_host_rollups, reads'),
+    ('RU012', 'days are sealed', 'set_reporting_timezone, backfill_date, backfill, enqueue_backfill'),
+    ('RU013', 'days cannot be sealed or purged', 'seal, purge'),
+    ('RU014', 'raw events were purged', 'unseal, reads'),
     ('RU015', 'nothing to compare', 'compare_host_rollups');
 end;
 comment on function rollup.error_codes() is

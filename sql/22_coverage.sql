@@ -60,15 +60,62 @@ comment on function rollup.current_coverage(int) is
   'The coverage of an account if its rollups belong to the present zone, and to the present table of the host and its partitions; else no row, and they '
   'count for nothing.';
 
+-- Sealed days stay as they are, but for late inserts and updates: nothing rebuilds, clears or uncovers them, and deletes do not count.
+
+create or replace function rollup.sealed_through(p_account_id int)
+returns date
+language sql stable parallel safe as $$
+  select c.sealed_through from rollup.account_coverage as c where c.account_id = p_account_id
+$$;
+comment on function rollup.sealed_through(int) is 'The last of the sealed days of an account, which are all up to it; NULL: none is sealed.';
+
+create or replace function rollup.sealed_days(p_account_id int)
+returns datemultirange
+language plpgsql stable parallel safe
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_through date := rollup.sealed_through(p_account_id);
+begin
+  return case when v_through is null then '{}' else datemultirange(rollup.days('-infinity', v_through)) end;
+end
+$$;
+comment on function rollup.sealed_days(int) is 'The sealed days of an account, as a set.';
+
+create or replace function rollup.first_unsealed_day(p_account_id int, p_from date)
+returns date
+language sql stable parallel safe as $$
+  select greatest(p_from, rollup.sealed_through(p_account_id) + 1)
+$$;
+comment on function rollup.first_unsealed_day(int, date) is 'p_from, or the day after the sealed days if that is later.';
+
+create or replace function rollup.require_unsealed(p_function text, p_account_id int, p_from date, p_to date)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_through date := rollup.sealed_through(p_account_id);
+begin
+  if p_from <= v_through or p_to <= v_through then
+    raise exception using
+      errcode = 'RU012',
+      message = format('rollup.%s: the days of account %s through %s are sealed', p_function, p_account_id, v_through),
+      hint = format('Begin with %s. While their raw events are there, days can be unsealed: select rollup.unseal(%s);', v_through + 1, p_account_id);
+  end if;
+end
+$$;
+comment on function rollup.require_unsealed(text, int, date, date) is
+  'Raises RU012 where a range asks for sealed days. A NULL bound does not: an open beginning means the first day that is not sealed.';
+
 create or replace function rollup.covered_days(p_account_id int)
 returns datemultirange
 language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp as $$
 begin
-  return coalesce((select c.covered from rollup.current_coverage(p_account_id) as c), '{}');
+  return coalesce((select c.covered from rollup.current_coverage(p_account_id) as c), '{}') + rollup.sealed_days(p_account_id);
 end
 $$;
-comment on function rollup.covered_days(int) is 'The days of an account that are covered, dirty or not.';
+comment on function rollup.covered_days(int) is
+  'The days of an account that are covered, dirty or not. Sealed days are, whatever happens to zone, table and coverage.';
 
 create or replace function rollup.clean_days(p_account_id int)
 returns datemultirange
@@ -79,7 +126,7 @@ begin
   return coalesce(
     (
       select case
-        when exists (select from rollup.dirty_marks as m where m.account_id = p_account_id and m.date is null) then '{}'
+        when exists (select from rollup.dirty_marks as m where m.account_id = p_account_id and m.date is null) then '{}'::datemultirange
         else c.covered - coalesce(
           (select range_agg(daterange(m.date, m.date, '[]')) from rollup.dirty_marks as m where m.account_id = p_account_id),
           '{}'
@@ -88,11 +135,23 @@ begin
       from rollup.current_coverage(p_account_id) as c
     ),
     '{}'
-  );
+  ) + rollup.sealed_days(p_account_id);
 end
 $$;
 comment on function rollup.clean_days(int) is
-  'The days of an account whose rollups, with the pending deltas, are complete: covered and without a dirty mark.';
+  'The days of an account whose rollups, with the pending deltas, are complete: covered and without a dirty mark. Sealed days always are: a '
+  'mark on one does not send reads to raw events that may be gone.';
+
+create or replace function rollup.repairable_marks()
+returns setof rollup.dirty_marks
+language sql stable as $$
+  select m.*
+  from rollup.dirty_marks as m
+  left join rollup.account_coverage as c on c.account_id = m.account_id
+  where (m.date <= c.sealed_through) is not true
+$$;
+comment on function rollup.repairable_marks() is
+  'The dirty marks that a rebuild removes: those on sealed days stay, for account_status to show, until the days are unsealed.';
 
 create or replace function rollup.open_transactions()
 returns text[]
@@ -176,6 +235,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 declare
   v_settings rollup.account_settings;
+  v_sealed date := rollup.sealed_through(p_account_id);
 begin
   select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
   if exists (
@@ -183,10 +243,12 @@ begin
     where c.account_id = p_account_id
       and (c.generation < v_settings.generation or c.host_relation is distinct from rollup.host_relation())
   ) then
-    delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id;
-    delete from rollup.ledger as l where l.account_id = p_account_id;
-    delete from rollup.previous_dates as p where p.account_id = p_account_id;
-    delete from rollup.deltas as d where d.account_id = p_account_id and d.generation < v_settings.generation;
+    -- Sealed days are of the same zone, which they keep from being changed.
+    delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id and (r.date <= v_sealed) is not true;
+    delete from rollup.ledger as l where l.account_id = p_account_id and (l.date <= v_sealed) is not true;
+    delete from rollup.previous_dates as p where p.account_id = p_account_id and (p.date <= v_sealed) is not true;
+    delete from rollup.deltas as d
+    where d.account_id = p_account_id and d.generation < v_settings.generation and (d.date <= v_sealed) is not true;
     -- A new zone has its backfill; another table, or an upgrade, is for the worker to see.
     insert into rollup.dirty_marks (account_id, date, marked_at, reason)
     select c.account_id, null, now(), 'the rollups were of another table'
@@ -205,8 +267,8 @@ begin
 end
 $$;
 comment on function rollup.adopt_settings(int) is
-  'Under the account''s lock: clears what belongs to an old zone or another table of the host, notes whose end must be awaited before '
-  'days are claimed, and returns the settings.';
+  'Under the account''s lock: clears what belongs to an old zone or another table of the host, sealed days apart, notes whose end must be '
+  'awaited before days are claimed, and returns the settings.';
 
 create or replace function rollup.forget_account_marks(p_account_id int)
 returns void

@@ -15,15 +15,28 @@ language sql immutable parallel safe
 return trim_scale(coalesce(p_microseconds, 0) * 0.000001);
 comment on function rollup.seconds(numeric) is 'Microseconds as seconds, without trailing zeros; 0 for NULL.';
 
+create or replace function rollup.delta_counts(p_delta rollup.deltas, p_generation bigint, p_sealed_through date)
+returns boolean
+language sql immutable parallel safe
+return case
+  when p_delta.date <= p_sealed_through then not p_delta.from_delete
+  else p_delta.generation = p_generation
+end;
+comment on function rollup.delta_counts(rollup.deltas, bigint, date) is
+  'Whether a delta changes its day, asked whenever one is applied, folded or read: on sealed days those of deletes do not, whenever they '
+  'were made; on others those of an old zone do not. (The zone of sealed days is not changed, so theirs are of any generation.)';
+
 create or replace function rollup.pending_deltas(p_account_id int)
 returns setof rollup.deltas
 language sql stable parallel safe as $$
   select d.*
   from rollup.account_settings as s
-  join rollup.deltas as d on d.account_id = s.account_id and d.generation = s.generation
-  where s.account_id = p_account_id and s.reporting_timezone is not null
+  join rollup.deltas as d on d.account_id = s.account_id
+  left join rollup.account_coverage as c on c.account_id = s.account_id
+  where s.account_id = p_account_id and s.reporting_timezone is not null and rollup.delta_counts(d, s.generation, c.sealed_through)
 $$;
-comment on function rollup.pending_deltas(int) is 'The deltas of an account that are not applied yet; those of an old zone are none.';
+comment on function rollup.pending_deltas(int) is
+  'The deltas of an account that are not applied yet and count. Whoever reads pending deltas reads these.';
 
 create or replace function rollup.event_delta(
   p_account_id int, p_generation bigint, p_date date, p_event_name text, p_user_id bigint, p_inbox_id bigint, p_conversation_id bigint,

@@ -105,22 +105,32 @@ set search_path = pg_catalog, pg_temp
 -- A custom plan copies the arrays again and again.
 set plan_cache_mode = force_generic_plan as $$
 declare
+  v_deltas rollup.deltas[];
   v_entries rollup.ledger[];
   v_dates rollup.previous_dates[] := '{}';
 begin
-  v_entries := array(select e from rollup.ledger_entries(p_deltas) as e);
+  v_deltas := array(
+    select d
+    from rollup.account_coverage as c
+    cross join unnest(p_deltas) as d
+    where c.account_id = p_account_id and rollup.delta_counts(d, c.generation, c.sealed_through)
+  );
+  if v_deltas = '{}' then
+    return;
+  end if;
+  v_entries := array(select e from rollup.ledger_entries(v_deltas) as e);
   if v_entries <> '{}' then
     v_dates := array(select c from rollup.previous_date_changes(p_account_id, v_entries) as c);
     perform rollup.add_to_ledger(p_account_id, v_entries);
     perform rollup.add_to_previous_dates(p_account_id, v_dates);
   end if;
   perform rollup.add_to_rollups(p_account_id, array(
-    select t from rollup.totals(p_account_id, p_deltas) as t
+    select t from rollup.totals(p_account_id, v_deltas) as t
     union all
     select t from rollup.distinct_totals(p_account_id, v_dates) as t
   ));
 end
 $$;
 comment on function rollup.apply(int, rollup.deltas[]) is
-  'Applies signed deltas to the rollups, the ledger and the previous dates of an account. The caller holds the account''s lock and '
-  'calls it in a statement of its own.';
+  'Applies those of the signed deltas that count (delta_counts) to the rollups, the ledger and the previous dates of an account. The caller '
+  'holds the account''s lock and calls it in a statement of its own.';

@@ -46,10 +46,10 @@ begin
     return 0;
   end if;
   v_settings := rollup.adopt_settings(p_account_id);
-  select array_agg(d.ctid), array_agg(d.delta) filter (where d.generation = v_settings.generation)
+  select array_agg(d.ctid), array_agg(d.delta)
   into v_pending, v_deltas
   from (
-    select p.ctid, p.generation, p as delta
+    select p.ctid, p as delta
     from rollup.deltas as p
     where p.account_id = p_account_id and p.generation <= v_settings.generation
     limit rollup.fold_size()
@@ -62,7 +62,8 @@ begin
 end
 $$;
 comment on function rollup.fold_account(int) is
-  'Applies up to fold_size() pending deltas of an account and discards those of an old zone; returns how many. 0 if its lock is taken.';
+  'Applies up to fold_size() pending deltas of an account and discards those that do not count, of an old zone or of deletes on sealed days; '
+  'returns how many. 0 if its lock is taken.';
 
 create or replace function rollup.accounts_to_fold()
 returns setof int

@@ -221,8 +221,15 @@ declare
   v_marks tid[];
   v_later date[];
   v_expected rollup.previous_dates[];
+  v_sealed date := rollup.sealed_through(p_account_id);
 begin
   select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
+  p_from := greatest(p_from, v_sealed + 1);
+  if p_from > p_to then
+    rows_written := 0;
+    claimed := true;
+    return;
+  end if;
   claimed := rollup.await_old_writers(p_account_id) and not exists (select from rollup.host_table_obstacles());
 
   -- One snapshot for events, deltas and marks: a writer's event and its delta become visible together. Under the lock nobody
@@ -240,6 +247,7 @@ begin
       select d.ctid from rollup.deltas as d
       where d.account_id = p_account_id
         and (d.date between p_from and p_to or d.generation < v_settings.generation)
+        and (d.date <= v_sealed) is not true
     ),
     array(
       select m.ctid from rollup.dirty_marks as m
@@ -282,7 +290,7 @@ $$;
 comment on function rollup.rebuild(int, date, date) is
   'Under the account''s lock: makes the rollups, ledger and previous dates of the days p_from to p_to (inclusive; infinite: open) what the '
   'raw events say, and claims the days as covered unless older transactions are still under way, or changes of '
-  'the host''s table do not reach us. rows_written: the rows of '
+  'the host''s table do not reach us. Leaves sealed days out: their raw events may be gone. rows_written: the rows of '
   'reporting_events_rollups that the days have then, whether they were right before or not.';
 
 create or replace function rollup.begin_rebuild(p_function text, p_account_id int, p_patience interval default '10 s')

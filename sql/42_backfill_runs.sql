@@ -32,6 +32,7 @@ begin
   perform rollup.require_finite('enqueue_backfill', p_from, p_to);
   perform rollup.require_ordered('enqueue_backfill', p_from, p_to);
   perform rollup.require_timezone(p_account_id);
+  perform rollup.require_unsealed('enqueue_backfill', p_account_id, p_from, p_to);
   v_settings := rollup.lock_settings(p_account_id);
 
   update rollup.backfill_runs as r
@@ -60,7 +61,7 @@ $$;
 comment on function rollup.enqueue_backfill(int, date, date) is
   'Asks the worker to rebuild the days p_from to p_to of an account (inclusive, NULL: open) and returns the id of the run in '
   'rollup.backfill_runs, which shows its progress. A run that has not begun is extended rather than doubled. '
-  'Errors: RU002 no zone, RU003 reversed or infinite dates. Example: select rollup.enqueue_backfill(1);';
+  'Errors: RU002 no zone, RU003 reversed or infinite dates, RU012 sealed days. Example: select rollup.enqueue_backfill(1);';
 
 create or replace function rollup.is_being_backfilled(p_account_id int)
 returns boolean
@@ -180,7 +181,9 @@ begin
   end if;
   insert into rollup.backfill_chunks (account_id, run_id, chunk, from_date, to_date, events)
   select v_run.account_id, p_run_id, c.chunk, c.from_date, c.to_date, c.events
-  from rollup.plan_chunks(v_run.account_id, v_run.from_date, v_run.to_date, rollup.chunk_events()) as c;
+  from rollup.plan_chunks(
+    v_run.account_id, rollup.first_unsealed_day(v_run.account_id, v_run.from_date), v_run.to_date, rollup.chunk_events()
+  ) as c;
   update rollup.backfill_runs as r
   set chunks_total = (select count(*) from rollup.backfill_chunks as c where c.account_id = v_run.account_id and c.run_id = p_run_id)
   where r.id = p_run_id;

@@ -40,10 +40,11 @@ begin
   perform rollup.require_finite('backfill', p_from, p_to);
   perform rollup.require_ordered('backfill', p_from, p_to);
   v_generation := rollup.begin_rebuild('backfill', p_account_id);
+  perform rollup.require_unsealed('backfill', p_account_id, p_from, p_to);
   if v_from = '-infinity' and v_to = 'infinity' then
     perform rollup.forget_account_marks(p_account_id);
   end if;
-  for v_chunk in select * from rollup.memory_chunks(p_account_id, v_from, v_to)
+  for v_chunk in select * from rollup.memory_chunks(p_account_id, rollup.first_unsealed_day(p_account_id, v_from), v_to)
   loop
     v_rebuilt := rollup.rebuild(p_account_id, v_chunk.from_date, v_chunk.to_date);
     v_rows := v_rows + v_rebuilt.rows_written;
@@ -60,10 +61,10 @@ $$;
 comment on function rollup.backfill(int, date, date) is
   'Rebuilds the days p_from to p_to of an account from its raw events, atomically, and returns the number of rows of '
   'reporting_events_rollups that they then have. Both are account-local dates, inclusive; NULL: from the first, through the last event on; both '
-  'NULL: the whole history, and the trigger keeps days to come complete. Writers go on meanwhile. Large histories are better given '
+  'NULL: the whole history, and the trigger keeps days to come complete. Sealed days are left as they are. Writers go on meanwhile. Large histories are better given '
   'to enqueue_backfill. Errors: RU002 no zone, RU003 reversed or infinite dates, RU004 not read committed, RU005 a second account in '
   'one transaction, RU006 the account''s lock not granted within 10 s (half a second if the transaction has locked something of the host, see holds_host_lock), '
-  'RU011 row level security, 55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
+  'RU011 row level security, RU012 sealed days asked for, 55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
 
 create or replace function rollup.backfill_date(p_account_id int, p_date date)
 returns bigint

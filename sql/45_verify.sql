@@ -31,7 +31,9 @@ begin
   perform rollup.require_all_rows('verify');
   v_timezone := (select s.reporting_timezone from rollup.account_settings as s where s.account_id = p_account_id);
   v_clean := rollup.clean_days(p_account_id);
-  for v_chunk in select * from rollup.memory_chunks(p_account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity'))
+  for v_chunk in select * from rollup.memory_chunks(
+    p_account_id, rollup.first_unsealed_day(p_account_id, coalesce(p_from, '-infinity')), coalesce(p_to, 'infinity')
+  )
   loop
     v_previous_dates := array(
       select e from rollup.expected_previous_dates(p_account_id, v_chunk.from_date, v_chunk.to_date) as e
@@ -66,7 +68,7 @@ begin
 end
 $$;
 comment on function rollup.verify(int, date, date) is
-  'Recomputes the clean days of an account from its raw events, in one snapshot, and returns a row for each difference to what is kept, '
+  'Recomputes the clean days of an account that are not sealed from its raw events, in one snapshot, and returns a row for each difference to what is kept, '
   'pending deltas counted as applied; none when exact. p_from, p_to: account-local dates, inclusive, NULL: open. structure: rollup; '
   'ledger (dimension_id is the conversation) against the raw events; previous_date, and distinct counts, against the ledger. Sums are '
   'seconds; expected_count_value, …: how many events have the value. Errors: RU002 no zone, RU003 reversed or infinite dates, RU011 row '

@@ -16,7 +16,7 @@ begin
   -- The account's lock comes before the first look at the events: see lock_account.
   perform rollup.begin_rebuild('repair', p_account_id);
   if p_from is null and p_to is null and exists (
-    select from rollup.dirty_marks as m where m.account_id = p_account_id and (m.date is null or not isfinite(m.date))
+    select from rollup.repairable_marks() as m where m.account_id = p_account_id and (m.date is null or not isfinite(m.date))
   ) then
     v_dates := array(select distinct r.date from rollup.reporting_events_rollups as r where r.account_id = p_account_id);
     perform rollup.backfill(p_account_id);
@@ -31,7 +31,7 @@ begin
     select v.date from rollup.verify(p_account_id, p_from, p_to) as v
     union
     select m.date
-    from rollup.dirty_marks as m
+    from rollup.repairable_marks() as m
     where m.account_id = p_account_id
       and m.date between coalesce(p_from, '-infinity') and coalesce(p_to, 'infinity')
       and isfinite(m.date)
@@ -48,5 +48,5 @@ end
 $$;
 comment on function rollup.repair(int, date, date) is
   'Rebuilds the days of an account that differ from the raw events or are dirty, in one transaction, and returns them; all days if the '
-  'account as a whole is dirty and no range is given. Writers leave deltas meanwhile. Errors as in rollup.backfill, whether or not '
+  'account as a whole is dirty and no range is given. Sealed days are left as they are. Writers leave deltas meanwhile. Errors as in rollup.backfill, whether or not '
   'something differs. Example: select rollup.repair(1);';

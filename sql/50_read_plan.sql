@@ -278,7 +278,6 @@ begin
     end if;
   end if;
   if v_days <> '{}' then
-    p_read.generation := v_settings.generation;
     p_read.rollup_days := v_days;
     p_read.raw_days := datemultirange(rollup.touched_days(p_read.since, p_read.until, p_read.timezone)) - v_days;
   end if;

@@ -33,10 +33,8 @@ language sql stable parallel safe as $$
       p.date, rollup.dimension_id((p_read).dimension_type, p.account_id, p.user_id, p.inbox_id) as dimension_id, sum(p.count) as count,
       sum(case when (p_read).business_hours then p.sum_value_business_hours else p.sum_value end) as sum_value,
       sum(case when (p_read).business_hours then p.count_value_business_hours else p.count_value end) as count_value
-    from rollup.deltas as p
-    where p.account_id = (p_read).account_id
-      and p.generation = (p_read).generation
-      and p.event_name = p_event_name
+    from rollup.pending_deltas((p_read).account_id) as p
+    where p.event_name = p_event_name
       and p.date >= lower(days) and p.date < upper(days)
     group by 1, 2
   ) as d
@@ -52,10 +50,8 @@ language sql stable parallel safe as $$
   from unnest((p_read).rollup_days) as days
   cross join lateral (
     select p.date, p.conversation_id, sum(p.count) as count
-    from rollup.deltas as p
-    where p.account_id = (p_read).account_id
-      and p.generation = (p_read).generation
-      and p.event_name = p_event_name
+    from rollup.pending_deltas((p_read).account_id) as p
+    where p.event_name = p_event_name
       and p.conversation_id is not null
       and p.date >= lower(days) and p.date < upper(days)
       and rollup.dimension_id((p_read).dimension_type, p.account_id, p.user_id, p.inbox_id) = (p_read).first_dimension_id

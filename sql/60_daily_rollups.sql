@@ -15,19 +15,18 @@ select rollup.define_view('daily_rollups', $view$
       r.count, r.sum_value, r.sum_value_business_hours, r.count_value, r.count_value_business_hours, r.updated_at
     from rollup.reporting_events_rollups as r
     join rollup.account_coverage as c on c.account_id = r.account_id
-    join rollup.account_settings as s on s.account_id = c.account_id and s.generation = c.generation
+    join rollup.account_settings as s on s.account_id = c.account_id and (s.generation = c.generation or r.date <= c.sealed_through)
     where s.reporting_timezone is not null
     union all
     select
       d.account_id, d.date, dim.dimension_type, dim.dimension_id, m.metric,
       m.count, m.sum_value, m.sum_value_business_hours, m.count_value, m.count_value_business_hours, null
-    from rollup.deltas as d
-    join rollup.account_settings as s on s.account_id = d.account_id and s.generation = d.generation
+    from rollup.account_settings as s
+    cross join lateral rollup.pending_deltas(s.account_id) as d
     cross join lateral rollup.dimensions(d.account_id, d.user_id, d.inbox_id) as dim
     cross join lateral rollup.metric_totals(
       d.event_name, d.count, d.sum_value, d.sum_value_business_hours, d.count_value, d.count_value_business_hours
     ) as m
-    where s.reporting_timezone is not null
     union all
     -- A conversation counts on a day while its events there, the pending ones included, come to more than 0.
     select
@@ -39,16 +38,16 @@ select rollup.define_view('daily_rollups', $view$
         sum(e.stored) as stored, sum(e.pending) as pending
       from (
         select d.account_id, d.date, d.event_name, d.conversation_id, d.user_id, d.inbox_id, 0 as stored, d.count as pending
-        from rollup.deltas as d
-        join rollup.account_settings as s on s.account_id = d.account_id and s.generation = d.generation
-        where s.reporting_timezone is not null and d.conversation_id is not null
+        from rollup.account_settings as s
+        cross join lateral rollup.pending_deltas(s.account_id) as d
+        where d.conversation_id is not null
         union all
         select l.account_id, l.date, l.event_name::text, l.conversation_id, l.user_id, l.inbox_id, l.count, 0
         from (
           select distinct d.account_id, d.date, d.event_name, d.conversation_id
-          from rollup.deltas as d
-          join rollup.account_settings as s on s.account_id = d.account_id and s.generation = d.generation
-          where s.reporting_timezone is not null and d.conversation_id is not null
+          from rollup.account_settings as s
+          cross join lateral rollup.pending_deltas(s.account_id) as d
+          where d.conversation_id is not null
         ) as k
         join rollup.ledger as l
           on l.account_id = k.account_id

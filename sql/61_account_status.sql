@@ -79,7 +79,7 @@ select rollup.define_view('account_status', $view$
     rollup.covered_days(s.account_id) as covered,
     case when s.reporting_timezone is not null then rollup.covered_share(s.account_id, s.reporting_timezone) end as covered_share,
     coalesce(m.dirty_days, 0) as dirty_days,
-    coalesce(d.pending_deltas, 0) as pending_deltas,
+    d.pending_deltas,
     (
       select r.id from rollup.backfill_runs as r
       where r.account_id = s.account_id and r.state in ('pending', 'running')
@@ -102,12 +102,10 @@ select rollup.define_view('account_status', $view$
   left join rollup.account_coverage as c on c.account_id = s.account_id
   left join (
     select m.account_id, count(distinct m.date) as dirty_days, bool_or(m.date is null) as all_days
-    from rollup.dirty_marks as m
+    from rollup.repairable_marks() as m
     group by 1
   ) as m on m.account_id = s.account_id
-  left join (
-    select d.account_id, d.generation, count(*) as pending_deltas from rollup.deltas as d group by 1, 2
-  ) as d on d.account_id = s.account_id and d.generation = s.generation
+  cross join lateral (select count(*) as pending_deltas from rollup.pending_deltas(s.account_id)) as d
 $view$);
 comment on view rollup.account_status is
   'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; '

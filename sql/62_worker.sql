@@ -55,7 +55,7 @@ language sql volatile as $$
       -- Days less than a week apart are rebuilt together; the others have their turn when those are done.
       range_agg(daterange(m.date, m.date + 7)) filter (where isfinite(m.date)) as weeks
     from (
-      select d.account_id, d.date from rollup.dirty_marks as d
+      select d.account_id, d.date from rollup.repairable_marks() as d
       union all
       select c.account_id, null from rollup.account_coverage as c where c.host_relation is distinct from rollup.host_relation()
     ) as m
@@ -106,7 +106,7 @@ set search_path = pg_catalog, pg_temp as $$
     r.*,
     (select count(*) from rollup.accounts_to_fold()),
     (select count(*) from (select from rollup.deltas limit 1000000) as d),
-    (select count(distinct m.account_id) from rollup.dirty_marks as m)
+    (select count(distinct m.account_id) from rollup.repairable_marks() as m)
   from (
     select
       count(*) filter (where j.locked_at is null and j.run_at <= now() and j.attempts < j.max_attempts),
