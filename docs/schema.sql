@@ -698,7 +698,7 @@ comment on function rollup.delta_counts(p_delta rollup.deltas, p_generation bigi
 create function rollup.pending_deltas(p_account_id integer)
 returns SETOF rollup.deltas
 language sql stable parallel safe;
-comment on function rollup.pending_deltas(p_account_id integer) is 'The deltas of an account that are not applied yet and count. Whoever reads pending deltas reads these.';
+comment on function rollup.pending_deltas(p_account_id integer) is 'The deltas of an account that are not applied yet and count. Functions that read pending deltas read these; views ask delta_counts themselves, for they call only functions that are parsed once and for all.';
 
 create function rollup.event_delta(p_account_id integer, p_generation bigint, p_date date, p_event_name text, p_user_id bigint, p_inbox_id bigint, p_conversation_id bigint, p_value bigint, p_value_in_business_hours bigint, p_sign integer)
 returns rollup.deltas

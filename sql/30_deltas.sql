@@ -36,7 +36,8 @@ language sql stable parallel safe as $$
   where s.account_id = p_account_id and s.reporting_timezone is not null and rollup.delta_counts(d, s.generation, c.sealed_through)
 $$;
 comment on function rollup.pending_deltas(int) is
-  'The deltas of an account that are not applied yet and count. Whoever reads pending deltas reads these.';
+  'The deltas of an account that are not applied yet and count. Functions that read pending deltas read these; views ask delta_counts '
+  'themselves, for they call only functions that are parsed once and for all.';
 
 create or replace function rollup.event_delta(
   p_account_id int, p_generation bigint, p_date date, p_event_name text, p_user_id bigint, p_inbox_id bigint, p_conversation_id bigint,

@@ -21,12 +21,14 @@ select rollup.define_view('daily_rollups', $view$
     select
       d.account_id, d.date, dim.dimension_type, dim.dimension_id, m.metric,
       m.count, m.sum_value, m.sum_value_business_hours, m.count_value, m.count_value_business_hours, null
-    from rollup.account_settings as s
-    cross join lateral rollup.pending_deltas(s.account_id) as d
+    from rollup.deltas as d
+    join rollup.account_settings as s on s.account_id = d.account_id
+    left join rollup.account_coverage as c on c.account_id = d.account_id
     cross join lateral rollup.dimensions(d.account_id, d.user_id, d.inbox_id) as dim
     cross join lateral rollup.metric_totals(
       d.event_name, d.count, d.sum_value, d.sum_value_business_hours, d.count_value, d.count_value_business_hours
     ) as m
+    where s.reporting_timezone is not null and rollup.delta_counts(d, s.generation, c.sealed_through)
     union all
     -- A conversation counts on a day while its events there, the pending ones included, come to more than 0.
     select
@@ -38,16 +40,20 @@ select rollup.define_view('daily_rollups', $view$
         sum(e.stored) as stored, sum(e.pending) as pending
       from (
         select d.account_id, d.date, d.event_name, d.conversation_id, d.user_id, d.inbox_id, 0 as stored, d.count as pending
-        from rollup.account_settings as s
-        cross join lateral rollup.pending_deltas(s.account_id) as d
-        where d.conversation_id is not null
+        from rollup.deltas as d
+        join rollup.account_settings as s on s.account_id = d.account_id
+        left join rollup.account_coverage as c on c.account_id = d.account_id
+        where d.conversation_id is not null and s.reporting_timezone is not null
+          and rollup.delta_counts(d, s.generation, c.sealed_through)
         union all
         select l.account_id, l.date, l.event_name::text, l.conversation_id, l.user_id, l.inbox_id, l.count, 0
         from (
           select distinct d.account_id, d.date, d.event_name, d.conversation_id
-          from rollup.account_settings as s
-          cross join lateral rollup.pending_deltas(s.account_id) as d
-          where d.conversation_id is not null
+          from rollup.deltas as d
+          join rollup.account_settings as s on s.account_id = d.account_id
+          left join rollup.account_coverage as c on c.account_id = d.account_id
+          where d.conversation_id is not null and s.reporting_timezone is not null
+            and rollup.delta_counts(d, s.generation, c.sealed_through)
         ) as k
         join rollup.ledger as l
           on l.account_id = k.account_id

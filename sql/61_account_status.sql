@@ -79,7 +79,7 @@ select rollup.define_view('account_status', $view$
     rollup.covered_days(s.account_id) as covered,
     case when s.reporting_timezone is not null then rollup.covered_share(s.account_id, s.reporting_timezone) end as covered_share,
     coalesce(m.dirty_days, 0) as dirty_days,
-    d.pending_deltas,
+    coalesce(d.pending_deltas, 0) as pending_deltas,
     (
       select r.id from rollup.backfill_runs as r
       where r.account_id = s.account_id and r.state in ('pending', 'running')
@@ -97,15 +97,26 @@ select rollup.define_view('account_status', $view$
       when c.generation = s.generation and c.covered <> '{}' and not rollup.knows_partitions()
         then 'public.reporting_events has other partitions than when the worker last looked'
       when m.all_days then 'all of its days are dirty'
+      when exists (select from rollup.dirty_marks as k where k.account_id = s.account_id and k.date <= c.sealed_through)
+        then 'late changes of sealed days could not be added'
     end as problem
   from rollup.account_settings as s
   left join rollup.account_coverage as c on c.account_id = s.account_id
   left join (
     select m.account_id, count(distinct m.date) as dirty_days, bool_or(m.date is null) as all_days
-    from rollup.repairable_marks() as m
+    from rollup.dirty_marks as m
+    left join rollup.account_coverage as c on c.account_id = m.account_id
+    where (m.date <= c.sealed_through) is not true
     group by 1
   ) as m on m.account_id = s.account_id
-  cross join lateral (select count(*) as pending_deltas from rollup.pending_deltas(s.account_id)) as d
+  left join (
+    select d.account_id, count(*) as pending_deltas
+    from rollup.deltas as d
+    join rollup.account_settings as s on s.account_id = d.account_id
+    left join rollup.account_coverage as c on c.account_id = d.account_id
+    where rollup.delta_counts(d, s.generation, c.sealed_through)
+    group by 1
+  ) as d on d.account_id = s.account_id
 $view$);
 comment on view rollup.account_status is
   'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; '

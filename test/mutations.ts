@@ -26,6 +26,7 @@ const pendingDeltas = `array(
       select d.ctid from rollup.deltas as d
       where d.account_id = p_account_id
         and (d.date between p_from and p_to or d.generation < v_settings.generation)
+        and (d.date <= v_sealed) is not true
     )`;
 
 export const mutations: Mutation[] = [
@@ -198,7 +199,10 @@ export const mutations: Mutation[] = [
     change: "it moves on",
     edits: {
       "22_coverage.sql": [
-        ["delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id;", ""],
+        [
+          "delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id and (r.date <= v_sealed) is not true;",
+          "",
+        ],
       ],
     },
     killedBy: ["engine/fold.test.ts", "fold clears the rows of an old zone"],
@@ -860,8 +864,8 @@ export const mutations: Mutation[] = [
     edits: {
       "22_coverage.sql": [
         [
-          "declare\n  v_settings rollup.account_settings;\nbegin\n  select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;\n  if exists",
-          "declare\n  v_settings rollup.account_settings;\n  v_open text[] := rollup.open_transactions();\nbegin\n  select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;\n  if exists",
+          "  v_sealed date := rollup.sealed_through(p_account_id);\nbegin\n  select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;\n  if exists",
+          "  v_sealed date := rollup.sealed_through(p_account_id);\n  v_open text[] := rollup.open_transactions();\nbegin\n  select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;\n  if exists",
         ],
         [
           "set awaited = rollup.open_transactions() || 'prepared'::text",
@@ -1303,5 +1307,323 @@ export const mutations: Mutation[] = [
       ],
     },
     killedBy: ["engine/host_table.test.ts", "a rebuild under way claims nothing"],
+  },
+  {
+    rule: "sealed: deletes do not subtract",
+    change: "they do where they are applied",
+    edits: {
+      "32_apply.sql": [
+        [
+          "where c.account_id = p_account_id and rollup.delta_counts(d, c.generation, c.sealed_through)",
+          "where c.account_id = p_account_id and d.generation = c.generation",
+        ],
+      ],
+    },
+    killedBy: [
+      "engine/seal.test.ts",
+      "deletes of several events do not subtract from sealed days: append",
+    ],
+  },
+  {
+    rule: "sealed: deletes do not subtract",
+    change: "they do where one is applied by the trigger",
+    edits: {
+      "34_track_events.sql": [
+        [
+          "perform rollup.apply(v_account.account_id, v_account.deltas);",
+          "update rollup.account_coverage set sealed_through = null where account_id = v_account.account_id;\n      perform rollup.apply(v_account.account_id, v_account.deltas);",
+        ],
+      ],
+    },
+    killedBy: [
+      "engine/seal.test.ts",
+      "deletes of one event after the other do not subtract from sealed days: inline",
+    ],
+  },
+  {
+    rule: "sealed: deletes do not subtract",
+    change: "they do where they are read",
+    edits: {
+      "30_deltas.sql": [
+        [
+          "and rollup.delta_counts(d, s.generation, c.sealed_through)",
+          "and d.generation = s.generation",
+        ],
+      ],
+    },
+    killedBy: [
+      "engine/seal.test.ts",
+      "deletes of several events do not subtract from sealed days: append",
+    ],
+  },
+  {
+    rule: "sealed: decided when a delta is applied or read",
+    change: "when the trigger fires",
+    edits: {
+      "30_deltas.sql": [
+        [
+          "when p_delta.date <= p_sealed_through then not p_delta.from_delete",
+          "when false then false",
+        ],
+      ],
+      "34_track_events.sql": [
+        [
+          "    where e.name = any (rollup.event_names()) and e.created_at is not null\n    group by",
+          "    where e.name = any (rollup.event_names()) and e.created_at is not null\n      and not ($2 and rollup.local_date(e.created_at, s.timezone) <= coalesce(rollup.sealed_through(s.account_id), '-infinity'))\n    group by",
+        ],
+      ],
+    },
+    killedBy: [
+      "concurrency/interleavings.test.ts",
+      "a delete begins before a seal and commits after it",
+    ],
+  },
+  {
+    rule: "sealed: both halves of an update count",
+    change: "what it takes away does not",
+    edits: {
+      "30_deltas.sql": [
+        [
+          "when p_delta.date <= p_sealed_through then not p_delta.from_delete",
+          "when p_delta.date <= p_sealed_through then p_delta.count >= 0 and not p_delta.from_delete",
+        ],
+      ],
+    },
+    killedBy: [
+      "engine/seal.test.ts",
+      "both halves of an update still count on sealed days: append",
+    ],
+  },
+  {
+    rule: "sealed: late inserts count",
+    change: "nothing does",
+    edits: {
+      "30_deltas.sql": [
+        [
+          "when p_delta.date <= p_sealed_through then not p_delta.from_delete",
+          "when p_delta.date <= p_sealed_through then false",
+        ],
+      ],
+    },
+    killedBy: ["engine/seal.test.ts", "late inserts and both halves"],
+  },
+  {
+    rule: "sealed: whatever the generation of the delta",
+    change: "only those of the present one count",
+    edits: {
+      "30_deltas.sql": [
+        [
+          "when p_delta.date <= p_sealed_through then not p_delta.from_delete",
+          "when p_delta.date <= p_sealed_through then not p_delta.from_delete and p_delta.generation = p_generation",
+        ],
+      ],
+    },
+    killedBy: [
+      "engine/seal.test.ts",
+      "sealed days stay when an account begins anew: the host's table was changed behind our back",
+    ],
+  },
+  {
+    rule: "a seal folds first",
+    change: "it does not",
+    edits: {
+      "49_seal.sql": [
+        [
+          "  loop\n    exit when rollup.fold_account(p_account_id) < rollup.fold_size();\n  end loop;\n",
+          "",
+        ],
+      ],
+    },
+    killedBy: ["engine/seal.test.ts", "sealing further on subtracts"],
+  },
+  {
+    rule: "a seal verifies",
+    change: "it does not",
+    edits: {
+      "49_seal.sql": [
+        [
+          "array(select distinct v.date from rollup.verify(p_account_id, rollup.first_unsealed_day(p_account_id, null), p_through) as v order by 1)",
+          "'{}'::date[]",
+        ],
+      ],
+    },
+    killedBy: ["engine/seal.test.ts", "what cannot be sealed"],
+  },
+  {
+    rule: "only clean days are sealed",
+    change: "all that agree with the raw events",
+    edits: {
+      "49_seal.sql": [
+        [
+          "datemultirange(rollup.days('-infinity', p_through)) - rollup.clean_days(p_account_id),",
+          "'{}'::datemultirange,",
+        ],
+      ],
+    },
+    killedBy: ["engine/seal.test.ts", "days before the first backfilled one"],
+  },
+  {
+    rule: "the zone of sealed days stays",
+    change: "it changes while a seal reads the days",
+    edits: {
+      "49_seal.sql": [
+        [
+          "(select s.generation <> v_generation from rollup.account_settings as s where s.account_id = p_account_id)",
+          "false",
+        ],
+      ],
+    },
+    killedBy: [
+      "concurrency/interleavings.test.ts",
+      "the zone changes after a seal has read the days",
+    ],
+  },
+  {
+    rule: "the zone of sealed days stays",
+    change: "it changes before a seal has committed",
+    edits: {
+      "49_seal.sql": [["  perform rollup.lock_settings(p_account_id);\n", ""]],
+    },
+    killedBy: [
+      "concurrency/interleavings.test.ts",
+      "who changes the zone while a seal is about to commit",
+    ],
+  },
+  {
+    rule: "the zone of sealed days stays",
+    change: "it changes later",
+    edits: {
+      "44_reporting_timezone.sql": [
+        ["if rollup.timezone_obstacle(p_account_id) is not null then", "if false then"],
+      ],
+    },
+    killedBy: ["engine/seal.test.ts", "an account with sealed days keeps its zone"],
+  },
+  {
+    rule: "sealed days are not rebuilt",
+    change: "they are",
+    edits: {
+      "41_rebuild.sql": [["  p_from := greatest(p_from, v_sealed + 1);\n", ""]],
+    },
+    killedBy: ["engine/seal.test.ts", "a run that was planned before the seal"],
+  },
+  {
+    rule: "sealed days are not rebuilt",
+    change: "their pending deltas go with those of an old zone",
+    edits: {
+      "41_rebuild.sql": [["\n        and (d.date <= v_sealed) is not true", ""]],
+    },
+    killedBy: ["engine/seal.test.ts", "changed behind our back, and is rebuilt first"],
+  },
+  {
+    rule: "sealed days are not asked to be rebuilt",
+    change: "they may be",
+    edits: {
+      "22_coverage.sql": [["if p_from <= v_through or p_to <= v_through then", "if false then"]],
+    },
+    killedBy: ["engine/seal.test.ts", "a rebuild of sealed days is refused"],
+  },
+  {
+    rule: "sealed days are not cleared",
+    change: "their reporting events rollups are",
+    edits: {
+      "22_coverage.sql": [
+        [
+          "delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id and (r.date <= v_sealed) is not true;",
+          "delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id;",
+        ],
+      ],
+    },
+    killedBy: [
+      "engine/seal.test.ts",
+      "sealed days stay when an account begins anew: the host's table is another",
+    ],
+  },
+  {
+    rule: "sealed days are not cleared",
+    change: "their ledger are",
+    edits: {
+      "22_coverage.sql": [
+        [
+          "delete from rollup.ledger as l where l.account_id = p_account_id and (l.date <= v_sealed) is not true;",
+          "delete from rollup.ledger as l where l.account_id = p_account_id;",
+        ],
+      ],
+    },
+    killedBy: [
+      "engine/seal.test.ts",
+      "sealed days stay when an account begins anew: the host's table is another",
+    ],
+  },
+  {
+    rule: "sealed days are not cleared",
+    change: "their previous dates are",
+    edits: {
+      "22_coverage.sql": [
+        [
+          "delete from rollup.previous_dates as p where p.account_id = p_account_id and (p.date <= v_sealed) is not true;",
+          "delete from rollup.previous_dates as p where p.account_id = p_account_id;",
+        ],
+      ],
+    },
+    killedBy: [
+      "engine/seal.test.ts",
+      "sealed days stay when an account begins anew: the host's table is another",
+    ],
+  },
+  {
+    rule: "sealed days are not cleared",
+    change: "their pending deltas are",
+    edits: {
+      "22_coverage.sql": [
+        [
+          "d.generation < v_settings.generation and (d.date <= v_sealed) is not true;",
+          "d.generation < v_settings.generation;",
+        ],
+      ],
+    },
+    killedBy: ["engine/seal.test.ts", "changed behind our back, and is folded first"],
+  },
+  {
+    rule: "sealed days are clean",
+    change: "unless marked or uncovered",
+    edits: {
+      "22_coverage.sql": [["    '{}'\n  ) + rollup.sealed_days(p_account_id);", "    '{}'\n  );"]],
+    },
+    killedBy: ["engine/seal.test.ts", "a mark on a sealed day"],
+  },
+  {
+    rule: "sealed days are not repaired",
+    change: "their marks ask for it",
+    edits: {
+      "22_coverage.sql": [["  where (m.date <= c.sealed_through) is not true\n", ""]],
+    },
+    killedBy: ["engine/seal.test.ts", "a mark on a sealed day"],
+  },
+  {
+    rule: "sealed days are not compared",
+    change: "they are",
+    edits: {
+      "45_verify.sql": [
+        [
+          "rollup.first_unsealed_day(p_account_id, coalesce(p_from, '-infinity'))",
+          "coalesce(p_from, '-infinity')",
+        ],
+      ],
+    },
+    killedBy: ["engine/seal.test.ts", "damage on sealed days"],
+  },
+  {
+    rule: "unsealed days are rebuilt",
+    change: "they stay covered",
+    edits: {
+      "49_seal.sql": [
+        [
+          "set sealed_through = null, covered = c.covered - rollup.sealed_days(p_account_id)",
+          "set sealed_through = null",
+        ],
+      ],
+    },
+    killedBy: ["engine/seal.test.ts", "unsealed days follow"],
   },
 ];

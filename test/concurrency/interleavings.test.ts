@@ -43,6 +43,13 @@ const gates = {
       perform public.pass_gate();
       return v_open;
     end $$`,
+  lock_settings: `
+    alter function rollup.lock_settings(int) rename to really_lock_settings;
+    create function rollup.lock_settings(p_account_id int) returns rollup.account_settings language plpgsql as $$
+    begin
+      perform public.pass_gate();
+      return rollup.really_lock_settings(p_account_id);
+    end $$`,
   // A constant, which the planner asks for before the statement has its snapshot.
   distinct_event_names: `
     create or replace function rollup.distinct_event_names() returns text[] language plpgsql immutable as $$
@@ -57,7 +64,7 @@ interface Gated {
   /** Starts a statement and returns once it stands at the gate. */
   start(statement: string): Promise<void>;
   /** Opens the gate and waits for the statement's end. */
-  open(): Promise<void>;
+  open(): Promise<unknown>;
 }
 
 /** Account 1 in UTC, covered, in a database of its own with a gate, which is shut. */
@@ -100,7 +107,11 @@ async function withGate(
 }
 
 /** Returns once a session of that name waits for that. */
-async function waiting(on: Sql, name: string, wait: "PgSleep" | "advisory" | "relation") {
+async function waiting(
+  on: Sql,
+  name: string,
+  wait: "PgSleep" | "advisory" | "relation" | "transactionid",
+) {
   for (const deadline = Date.now() + 10_000; ; ) {
     const [row] = await on`
       select from pg_stat_activity
@@ -428,6 +439,110 @@ test("no wait of ours is longer than a quarter of deadlock_timeout, nor than 300
     assert.is(row?.wait, wait);
   }
   await admin.end();
+});
+
+const removal = "delete from public.reporting_events where account_id = ";
+const twoDays = `${event(1)}, ('conversation_bot_handoff', 2, 1, 7, 3, 1, '2026-02-12 12:00:00')`;
+const neverSubtracted = [
+  "2026-02-11 account 1 bot_handoffs_count 1 0 0",
+  "2026-02-11 agent 7 bot_handoffs_count 1 0 0",
+  "2026-02-11 inbox 3 bot_handoffs_count 1 0 0",
+];
+
+/** The rollups, which folding must not change. */
+async function foldedAlike(account: number, on: Sql, expected: string[]): Promise<void> {
+  assert.equal(await rollups(account, on), expected);
+  await on`select rollup.fold(${account})`;
+  assert.is(await pending(account, on), 0);
+  assert.equal(await rollups(account, on), expected);
+}
+
+test("a delete begins before a seal and commits after it: it is not subtracted (rule: decided when applied or read)", async () => {
+  const account = await accountIn("UTC");
+  await sql`select rollup.set_write_mode(${account}, 'append')`;
+  await sql.unsafe(event(account));
+  await withSessions(["read committed"], async (host) => {
+    await host.run(removal + account);
+    await sql`select rollup.seal(${account}, '2026-02-11')`;
+    await host.run("commit");
+  });
+  const kept = neverSubtracted.map((line) => line.replace("account 1", `account ${account}`));
+  await foldedAlike(account, sql, kept);
+  await sql`select rollup.backfill(${account})`;
+  assert.equal(await rollups(account), kept);
+});
+
+test("an inline delete is under way: a seal waits, and it is subtracted", async () => {
+  const account = await accountIn("UTC");
+  await sql.unsafe(event(account));
+  await withSessions(["read committed"], async (host) => {
+    await host.run(removal + account);
+    await besideRebuild(`select rollup.seal(${account}, '2026-02-11')`, async (ended) => {
+      await waiting(sql, "rebuild", "advisory");
+      await host.run("commit");
+      assert.is(await ended, "00000");
+    });
+  });
+  assert.equal(await rollups(account), []);
+});
+
+for (const many of [false, true]) {
+  test(`a delete of ${many ? "several events" : "an event"} gets its lock after a seal: it is not subtracted from sealed days`, () =>
+    withGate("try_lock_account", async (gated) => {
+      await gated.sql.unsafe(many ? twoDays : event(1));
+      await gated.start(`${removal} 1`);
+      await gated.sql`select rollup.seal(1, '2026-02-11')`;
+      await gated.open();
+      await foldedAlike(1, gated.sql, neverSubtracted);
+    }));
+}
+
+test("a delete commits after a seal has read the days and before it is there: it is not subtracted, as a whole", () =>
+  withGate("lock_settings", async (gated) => {
+    await gated.sql.unsafe(
+      `${event(1)}, ('reply_time', 2, 1, 7, 3, 1, '2026-02-10 12:00:00'), ('reply_time', 2, 1, 7, 3, 1, '2026-02-12 12:00:00')`,
+    );
+    const before = (await rollups(1, gated.sql)).filter((line) => line < "2026-02-12");
+    await gated.start("select rollup.seal(1, '2026-02-11')");
+    await gated.sql.unsafe(`${removal} 1`);
+    await gated.open();
+    await foldedAlike(1, gated.sql, before);
+  }));
+
+test("inserts and updates commit after a seal has read the days and before it is there: they count", () =>
+  withGate("lock_settings", async (gated) => {
+    await gated.sql.unsafe(event(1, { name: "reply_time" }));
+    await gated.start("select rollup.seal(1, '2026-02-11')");
+    await gated.sql.unsafe("update public.reporting_events set value = 3");
+    await gated.sql.unsafe(event(1, { conversation_id: 2 }));
+    await gated.open();
+    await assertExactEverywhere(1, gated.sql);
+    await gated.sql`select rollup.fold(1)`;
+    await assertExactEverywhere(1, gated.sql);
+  }));
+
+test("the zone changes after a seal has read the days: nothing is sealed (rule: the zone of sealed days)", () =>
+  withGate("lock_settings", async (gated) => {
+    await gated.sql.unsafe(event(1));
+    await gated.start("select rollup.seal(1, '2026-02-11')");
+    await gated.sql`select rollup.set_reporting_timezone(1, 'Asia/Tokyo')`;
+    assert.is(await sqlstate(gated.open()), "RU013");
+    assert.equal([...(await gated.sql`select rollup.sealed_through(1) as date`)], [{ date: null }]);
+  }));
+
+test("who changes the zone while a seal is about to commit waits, and is refused (rule: the zone of sealed days)", async () => {
+  const account = await accountIn("UTC");
+  await withSessions(["read committed"], async (sealing) => {
+    await sealing.run(`select rollup.seal(${account}, '2026-02-11')`);
+    await besideRebuild(
+      `select rollup.set_reporting_timezone(${account}, 'Asia/Tokyo')`,
+      async (ended) => {
+        await Promise.race([ended, waiting(sql, "rebuild", "transactionid")]);
+        await sealing.run("commit");
+        assert.is(await ended, "RU012");
+      },
+    );
+  });
 });
 
 test.run();
