@@ -30,10 +30,14 @@ create or replace function rollup.pending_deltas(p_account_id int)
 returns setof rollup.deltas
 language sql stable parallel safe as $$
   select d.*
-  from rollup.account_settings as s
-  join rollup.deltas as d on d.account_id = s.account_id
-  left join rollup.account_coverage as c on c.account_id = s.account_id
-  where s.account_id = p_account_id and s.reporting_timezone is not null and rollup.delta_counts(d, s.generation, c.sealed_through)
+  from rollup.deltas as d
+  where d.account_id = p_account_id
+    -- Looked up once, not for each delta.
+    and rollup.delta_counts(
+      d,
+      (select s.generation from rollup.account_settings as s where s.account_id = p_account_id and s.reporting_timezone is not null),
+      (select c.sealed_through from rollup.account_coverage as c where c.account_id = p_account_id)
+    )
 $$;
 comment on function rollup.pending_deltas(int) is
   'The deltas of an account that are not applied yet and count. Functions that read pending deltas read these; views ask delta_counts '

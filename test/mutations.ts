@@ -1346,8 +1346,8 @@ export const mutations: Mutation[] = [
     edits: {
       "30_deltas.sql": [
         [
-          "and rollup.delta_counts(d, s.generation, c.sealed_through)",
-          "and d.generation = s.generation",
+          "(select c.sealed_through from rollup.account_coverage as c where c.account_id = p_account_id)",
+          "null",
         ],
       ],
     },
