@@ -1456,6 +1456,12 @@ language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.report_window(p_account_id integer, p_since date, p_until date, p_days integer) is 'The range of a report in account-local dates, p_until exclusive: by default the last p_days, today included; and the range of the same length before it. Errors: RU001 a zone that the server does not know, RU003 reversed or infinite dates, RU007 unknown account.';
 
+create function rollup.all_accounts(p_with_timezone boolean)
+returns SETOF integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.all_accounts(p_with_timezone boolean) is 'The accounts that have a time zone; without p_with_timezone also those that have none, of ours and of the host.';
+
 -- sql/65_host_rollups.sql
 
 create function rollup.require_host_rollups()

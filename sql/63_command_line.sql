@@ -97,3 +97,20 @@ $$;
 comment on function rollup.report_window(int, date, date, int) is
   'The range of a report in account-local dates, p_until exclusive: by default the last p_days, today included; and the range of the '
   'same length before it. Errors: RU001 a zone that the server does not know, RU003 reversed or infinite dates, RU007 unknown account.';
+
+create or replace function rollup.all_accounts(p_with_timezone boolean)
+returns setof int
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  return query
+    select s.account_id from rollup.account_settings as s where s.reporting_timezone is not null or not p_with_timezone order by 1;
+  if not p_with_timezone and to_regclass('public.accounts') is not null then
+    return query execute
+      'select a.id::int from public.accounts as a
+       where not exists (select from rollup.account_settings as s where s.account_id = a.id) order by 1';
+  end if;
+end
+$$;
+comment on function rollup.all_accounts(boolean) is
+  'The accounts that have a time zone; without p_with_timezone also those that have none, of ours and of the host.';

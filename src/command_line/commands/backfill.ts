@@ -10,8 +10,19 @@ import {
   watchBackfill,
 } from "../../worker/backfill.js";
 import { startWorker, type Worker } from "../../worker/worker.js";
-import { accountArgument, dateArgument } from "../arguments.js";
+import { dateArgument } from "../arguments.js";
 import { action, type Context } from "../command.js";
+import {
+  accountsHelp,
+  allOption,
+  chooseAccounts,
+  concludeAccounts,
+  type Fate,
+  failure,
+  onlyAccounts,
+  onlyOne,
+  requireAccounts,
+} from "../fleet.js";
 import { divertConsole, silent } from "../log.js";
 import type { Output } from "../output.js";
 import { counted, duration, whole } from "../terminal/format.js";
@@ -20,6 +31,7 @@ import { confirm, requireTerminal } from "../terminal/prompts.js";
 import { facts } from "../terminal/table.js";
 
 interface Options {
+  all?: boolean;
   from?: string;
   to?: string;
   dryRun?: boolean;
@@ -34,8 +46,9 @@ const manyDays = 730;
 export function registerBackfill(program: Command): void {
   program
     .command("backfill")
-    .description("rebuild an account's daily totals from its raw events")
-    .argument("<account>", "the account's id", accountArgument)
+    .description("rebuild the daily totals of accounts from their raw events")
+    .argument("[accounts...]", accountsHelp)
+    .option(allOption[0], "all accounts that have a time zone")
     .option(
       "--from <date>",
       "first day, in account time (default: the first event's)",
@@ -52,10 +65,23 @@ export function registerBackfill(program: Command): void {
     .action(action(program, backfill));
 }
 
-async function backfill(context: Context, account: number, options: Options): Promise<number> {
-  const { out } = context;
+async function backfill(context: Context, words: string[], options: Options): Promise<number> {
+  const named = onlyAccounts(words);
+  requireAccounts(named, options.all);
   requireOrder(options);
   const { sql, server } = await context.database();
+  const accounts = await chooseAccounts(sql, named, { all: options.all, withTimezone: true });
+  const only = onlyOne(named);
+  return only !== undefined
+    ? backfillOne(context, { sql, url: server.url, account: only, options })
+    : backfillSeveral(context, { sql, url: server.url, accounts, options });
+}
+
+async function backfillOne(
+  context: Context,
+  { sql, url, account, options }: { sql: Sql; url: string; account: number; options: Options },
+): Promise<number> {
+  const { out } = context;
   const outlook = await backfillOutlook(sql, account, options);
   showPlan(out, outlook, options);
   if (options.dryRun) {
@@ -63,14 +89,93 @@ async function backfill(context: Context, account: number, options: Options): Pr
     out.line("Nothing was done (--dry-run).");
     return 0;
   }
-  if (!options.yes && !(await agreed(outlook))) {
+  if (!options.yes && !(await agreed((outlook.days ?? 0) <= manyDays))) {
     out.progress("Nothing was done.");
     return 1;
   }
   const runId = await requestRun(out, sql, outlook, options);
   if (!options.wait) return leaveToWorker(out, sql, runId);
   await sql.end({ timeout: 1 });
-  return workOff(context, { url: server.url, runId, account });
+  const [seen] = await workOff(context, url, [{ account, runId, events: 0 }]);
+  return context.interrupted.aborted && seen?.state !== "done"
+    ? interruptedAt(out, seen, account)
+    : conclude(out, seen);
+}
+
+/** One plan and one question for all, one worker for all of their runs; a bad account does not stop the rest. */
+async function backfillSeveral(
+  context: Context,
+  { sql, url, accounts, options }: { sql: Sql; url: string; accounts: number[]; options: Options },
+): Promise<number> {
+  const { out } = context;
+  const fates: Fate[] = [];
+  const attempt = async <T>(account_id: number, work: () => Promise<T>): Promise<T[]> =>
+    work().then(
+      (done) => [done],
+      (error) => {
+        fates.push({ account_id, ...failure(error) });
+        return [];
+      },
+    );
+  const outlooks: Outlook[] = [];
+  for (const account of accounts) {
+    outlooks.push(...(await attempt(account, () => backfillOutlook(sql, account, options))));
+  }
+  const events = outlooks.reduce((sum, outlook) => sum + Number(outlook.events), 0);
+  out.line(pc.bold(`Backfill of ${counted(outlooks.length, "account")}`));
+  out.line(facts([["to read", counted(events, "event")]]));
+  if (options.dryRun) {
+    out.line("Nothing was done (--dry-run).");
+    const planned = outlooks.map((result) => ({ account_id: result.account_id, result }));
+    return concludeAccounts(out, [...planned, ...fates]);
+  }
+  if (outlooks.length > 0 && !options.yes && !(await agreed())) {
+    out.progress("Nothing was done.");
+    return 1;
+  }
+  const runs: Run[] = [];
+  for (const outlook of outlooks) {
+    const account = outlook.account_id;
+    const request = async () => ({
+      account,
+      runId: await requestRun(out, sql, outlook, options),
+      events: Number(outlook.events),
+    });
+    runs.push(...(await attempt(account, request)));
+  }
+  if (!options.wait) {
+    out.line(`${counted(runs.length, "run")} queued. A worker does them: ${command("worker")}`);
+    const queued = runs.map(({ account, runId }) => ({
+      account_id: account,
+      result: { id: runId },
+    }));
+    return concludeAccounts(out, [...queued, ...fates]);
+  }
+  await sql.end({ timeout: 1 });
+  const seen = await workOff(context, url, runs);
+  for (const [index, { account, runId }] of runs.entries()) {
+    const run = seen[index];
+    fates.push({
+      account_id: account,
+      result: run ?? { id: runId },
+      ...(run?.state !== "done" && { error: { message: unfinished(runId, run) } }),
+    });
+  }
+  const done = seen.filter((run) => run?.state === "done");
+  const read = done.reduce((sum, run) => sum + Number(run?.events), 0);
+  out.line(
+    `${pc.green("Done:")} ${counted(done.length, "account")}, ${counted(read, "event")} read.`,
+  );
+  const code = concludeAccounts(out, fates);
+  if (!context.interrupted.aborted || code === 0) return code;
+  out.progress(`Interrupted, and nothing is lost. To go on where it was: ${command("worker")}`);
+  return 130;
+}
+
+function unfinished(runId: string, run: RunProgress | undefined): string {
+  if (run === undefined) return `run ${runId} is queued`;
+  const chunks = `${whole(run.chunks_done)} of ${counted(run.chunks_total, "chunk")} done`;
+  return `run ${runId} is ${run.state}, ${chunks}${run.error === null ? "" : `: ${run.error}`}`;
 }
 
 function requireOrder({ from, to }: Options): void {
@@ -125,9 +230,9 @@ function warnings({ days, events, first_event }: Outlook): string[] {
   return found;
 }
 
-async function agreed(outlook: Outlook): Promise<boolean> {
+async function agreed(likely = true): Promise<boolean> {
   requireTerminal("A backfill asks before it begins", "Pass --yes to begin without being asked.");
-  return confirm("Begin?", (outlook.days ?? 0) <= manyDays);
+  return confirm("Begin?", likely);
 }
 
 // --- The run --------------------------------------------------------------------------------------------
@@ -149,17 +254,21 @@ async function leaveToWorker(out: Output, sql: Sql, runId: string): Promise<numb
   return 0;
 }
 
-interface Work {
-  url: string;
-  runId: string;
+interface Run {
   account: number;
+  runId: string;
+  /** As planned. */
+  events: number;
 }
 
-/** Works the run off in this process, beside any worker there may be, and shows how far it is. */
-async function workOff(context: Context, { url, runId, account }: Work): Promise<number> {
+/**
+ * Works runs off in this process, beside any worker there may be, and shows how far they are. Returns how each stands at
+ * the end, or when it was interrupted.
+ */
+async function workOff(context: Context, url: string, runs: Run[]) {
   const { out, interrupted, endsByItself, defer } = context;
   endsByItself();
-  const bar = progressBar(`Run ${runId}`);
+  const bar = progressBar(runs.length === 1 ? `Run ${runs[0]?.runId}` : `${runs.length} accounts`);
   divertConsole(silent);
   // What goes wrong with a chunk stands in the run, and there the bar shows it.
   const worker = await startWorker(url, {
@@ -169,22 +278,46 @@ async function workOff(context: Context, { url, runId, account }: Work): Promise
   const watcher = connect(url, { max: 1 });
   defer(() => watcher.end({ timeout: 1 }));
   const stranded = new Stranded(worker);
-  const seen = await watchBackfill(watcher, runId, {
-    signal: AbortSignal.any([interrupted, stranded.signal]),
-    progress: (run) => {
-      show(bar, run);
+  const signal = AbortSignal.any([interrupted, stranded.signal]);
+  const seen: (RunProgress | undefined)[] = [];
+  const show = overview(bar, runs);
+  for (const [index, { runId }] of runs.entries()) {
+    const progress = (run: RunProgress) => {
+      show(run, index);
       stranded.look();
-    },
-    lost: () => bar.say("The server does not answer; going on as soon as it does …"),
-  });
+    };
+    const lost = () => bar.say("The server does not answer; going on as soon as it does …");
+    seen.push(await watchBackfill(watcher, runId, { signal, progress, lost }));
+  }
   bar.stop();
   if (interrupted.aborted) out.progress("Finishing the chunk under way …");
   await worker.stop();
   if (stranded.signal.aborted) throw stranded.signal.reason;
-  if (!interrupted.aborted) return conclude(out, seen);
-  const [last] = await watcher<RunProgress[]>`
-    select * from rollup.backfill_progress(${runId})`.catch(() => [seen]);
-  return last?.state === "done" ? conclude(out, last) : interruptedAt(out, last, account);
+  if (!interrupted.aborted) return seen;
+  return Promise.all(
+    runs.map(async ({ runId }, index) => {
+      const ask = watcher<RunProgress[]>`select * from rollup.backfill_progress(${runId})`;
+      const [last] = await ask.catch(() => [seen[index]]);
+      return last;
+    }),
+  );
+}
+
+/** Draws where the runs are, told of them one after the other. */
+function overview(bar: ProgressBar, runs: Run[]): (run: RunProgress, index: number) => void {
+  const planned = runs.reduce((sum, { events }) => sum + events, 0);
+  const read = runs.map(() => 0);
+  return (run, index) => {
+    read[index] = Number(run.events);
+    const waiting = run.state === "pending" ? "waiting for a worker" : undefined;
+    const place = `account ${run.account_id}, ${index + 1} of ${runs.length}`;
+    const note = [runs.length > 1 ? place : undefined, run.error ?? waiting];
+    bar.update({
+      events: read.reduce((sum, events) => sum + events, 0),
+      total: runs.length > 1 ? planned : Number(run.events_total),
+      note: note.filter(Boolean).join(" · ") || undefined,
+    });
+  };
 }
 
 const patience = 15_000;
@@ -217,12 +350,6 @@ class Stranded {
       }),
     );
   }
-}
-
-function show(bar: ProgressBar, run: RunProgress): void {
-  const waiting = run.state === "pending" ? "waiting for a worker" : undefined;
-  const note = run.error === null ? waiting : run.error;
-  bar.update({ events: Number(run.events), total: Number(run.events_total), note });
 }
 
 function interruptedAt(out: Output, run: RunProgress | undefined, account: number): number {

@@ -2,8 +2,16 @@ import type { Command } from "commander";
 import pc from "picocolors";
 import type { Sql } from "../../database/connection.js";
 import { UserError } from "../../database/errors.js";
-import { accountArgument } from "../arguments.js";
 import { action, type Context } from "../command.js";
+import {
+  accountsHelp,
+  allOption,
+  chooseAccounts,
+  forEachAccount,
+  onlyOne,
+  requireAccounts,
+  splitAccounts,
+} from "../fleet.js";
 import type { Output } from "../output.js";
 import { confirm, requireTerminal, search } from "../terminal/prompts.js";
 import { facts } from "../terminal/table.js";
@@ -22,29 +30,49 @@ const none = "none";
 export function registerTimezone(program: Command): void {
   program
     .command("timezone")
-    .description("set the time zone that decides an account's days: this switches its rollups on")
-    .argument("<account>", "the account's id", accountArgument)
+    .description("set the time zone that decides the days of accounts: this switches rollups on")
+    .usage("[options] <accounts...> [zone]")
     .argument(
-      "[zone]",
-      `an IANA name such as America/New_York, or "${none}"; without it, you are asked`,
+      "<words...>",
+      `${accountsHelp}; then an IANA name such as America/New_York, or "${none}"; without it, you are asked`,
     )
+    .option(...allOption)
     .option("-y, --yes", "do not ask")
     .action(action(program, timezone));
 }
 
 async function timezone(
-  context: Context,
-  account: number,
-  given: string | undefined,
-  { yes = false }: { yes?: boolean },
+  { out, database }: Context,
+  words: string[],
+  { all, yes = false }: { all?: boolean; yes?: boolean },
 ): Promise<number> {
-  const { out } = context;
-  const { sql } = await context.database();
+  const { accounts: named, rest } = splitAccounts(words, all);
+  requireAccounts(named, all);
+  const { sql } = await database();
+  const accounts = await chooseAccounts(sql, named, { all, withTimezone: false });
+  const only = onlyOne(named);
+  if (only !== undefined) return setZone(sql, out, only, rest, yes);
+  const zone = await chooseZone(sql, `${accounts.length} accounts`, rest.join(" ") || undefined);
+  if (!yes && !(await agreed(`Set ${zone ?? none} for ${accounts.length} accounts?`))) {
+    out.progress("Nothing was changed.");
+    return 1;
+  }
+  return forEachAccount(out, named, accounts, async (own, account) => {
+    await sql`select rollup.require_known_account(${account})`;
+    const [set] = await sql`
+      select s.* from rollup.set_reporting_timezone(${account}, ${zone}) as s`;
+    own.document(set);
+    own.line(doneText(account, zone));
+    return 0;
+  });
+}
+
+async function setZone(sql: Sql, out: Output, account: number, words: string[], yes: boolean) {
   await sql`select rollup.require_known_account(${account})`;
   const [settings] = await sql<{ reporting_timezone: string | null }[]>`
     select * from rollup.account_settings where account_id = ${account}`;
   const current = settings?.reporting_timezone ?? null;
-  const zone = await chooseZone(sql, account, given);
+  const zone = await chooseZone(sql, `account ${account}`, words.join(" ") || undefined);
   if (zone === current) {
     out.document(settings ?? null);
     out.line(
@@ -53,15 +81,9 @@ async function timezone(
     return 0;
   }
   showChange(out, account, current, zone);
-  if (!yes) {
-    requireTerminal(
-      "Setting a time zone asks before it does",
-      "Pass --yes to do it without being asked.",
-    );
-    if (!(await confirm("Set it?"))) {
-      out.progress("Nothing was changed.");
-      return 1;
-    }
+  if (!yes && !(await agreed("Set it?"))) {
+    out.progress("Nothing was changed.");
+    return 1;
   }
   const [set] = await sql`select s.* from rollup.set_reporting_timezone(${account}, ${zone}) as s`;
   out.document(set);
@@ -69,14 +91,22 @@ async function timezone(
   return 0;
 }
 
+function agreed(question: string): Promise<boolean> {
+  requireTerminal(
+    "Setting a time zone asks before it does",
+    "Pass --yes to do it without being asked.",
+  );
+  return confirm(question);
+}
+
 /** The zone asked for, in its listed spelling; null for none. */
-async function chooseZone(sql: Sql, account: number, given: string | undefined) {
+async function chooseZone(sql: Sql, whose: string, given: string | undefined) {
   if (given === undefined) {
     requireTerminal(
       "No time zone was given",
       "Name one: reporting-rollup timezone 1 America/New_York --yes",
     );
-    return askZone(await listTimezones(sql), account);
+    return askZone(await listTimezones(sql), whose);
   }
   if (given.toLowerCase() === none) return null;
   if (parseOffset(given) !== undefined) throw await offsetIsNoZone(sql, given);
@@ -84,11 +114,9 @@ async function chooseZone(sql: Sql, account: number, given: string | undefined) 
   return found?.name ?? null;
 }
 
-function askZone(zones: Timezone[], account: number): Promise<string> {
-  return search(
-    `Time zone of account ${account} (a name, or an offset such as +5:30, -8, 0)`,
-    (words) =>
-      matchTimezones(zones, words).map((zone) => ({ name: zoneText(zone), value: zone.name })),
+function askZone(zones: Timezone[], whose: string): Promise<string> {
+  return search(`Time zone of ${whose} (a name, or an offset such as +5:30, -8, 0)`, (words) =>
+    matchTimezones(zones, words).map((zone) => ({ name: zoneText(zone), value: zone.name })),
   );
 }
 
@@ -135,12 +163,15 @@ function showChange(out: Output, account: number, current: string | null, zone: 
   }
 }
 
+function doneText(account: number, zone: string | null): string {
+  return zone === null
+    ? `${pc.green("Done:")} account ${account} keeps no rollups.`
+    : `${pc.green("Done:")} account ${account} counts its days in ${zone}.`;
+}
+
 function showNext(out: Output, account: number, zone: string | null): void {
-  if (zone === null) {
-    out.line(`${pc.green("Done:")} account ${account} keeps no rollups.`);
-    return;
-  }
-  out.line(`${pc.green("Done:")} account ${account} counts its days in ${zone}.`);
+  out.line(doneText(account, zone));
+  if (zone === null) return;
   out.line();
   out.line("Next:");
   out.line(

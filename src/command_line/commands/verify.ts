@@ -1,8 +1,15 @@
 import type { Command } from "commander";
 import pc from "picocolors";
 import type { Sql } from "../../database/connection.js";
-import { accountArgument } from "../arguments.js";
 import { action, type Context } from "../command.js";
+import {
+  accountsHelp,
+  allOption,
+  chooseAccounts,
+  forEachAccount,
+  onlyAccounts,
+  requireAccounts,
+} from "../fleet.js";
 import type { Output } from "../output.js";
 import { counted } from "../terminal/format.js";
 import { table } from "../terminal/table.js";
@@ -28,24 +35,41 @@ const shown = 20;
 export function registerVerify(program: Command): void {
   program
     .command("verify")
-    .description("compare an account's rollups with a recomputation from its raw events")
-    .argument("<account>", "the account's id", accountArgument)
+    .description("compare the rollups of accounts with a recomputation from their raw events")
+    .argument("[accounts...]", accountsHelp)
+    .option(allOption[0], "all accounts that have a time zone")
     .option("--repair", "rebuild the days that differ, and those that the trigger could not keep")
     .addHelpText("after", "\nExits with 1 if there are differences that were not repaired.")
     .action(action(program, verify));
 }
 
-async function verify({ out, database }: Context, account: number, options: { repair?: boolean }) {
+interface Options {
+  all?: boolean;
+  repair?: boolean;
+}
+
+async function verify({ out, database }: Context, words: string[], { all, repair }: Options) {
+  const named = onlyAccounts(words);
+  requireAccounts(named, all);
   const { sql } = await database();
-  await sql`select rollup.require_known_account(${account})`;
+  const accounts = await chooseAccounts(sql, named, { all, withTimezone: true });
+  return forEachAccount(out, named, accounts, async (own, account) => {
+    await sql`select rollup.require_known_account(${account})`;
+    return repair ? repairAccount(own, sql, account) : verifyAccount(own, sql, account);
+  });
+}
+
+async function verifyAccount(out: Output, sql: Sql, account: number): Promise<number> {
   const found = await differences(sql, account);
-  if (!options.repair) {
-    out.document({ differences: found });
-    await showVerdict(out, sql, account, found);
-    if (found.length > 0)
-      out.line(`To rebuild those days: reporting-rollup verify ${account} --repair`);
-    return found.length > 0 ? 1 : 0;
-  }
+  out.document({ differences: found });
+  await showVerdict(out, sql, account, found);
+  if (found.length === 0) return 0;
+  out.line(`To rebuild those days: reporting-rollup verify ${account} --repair`);
+  return 1;
+}
+
+async function repairAccount(out: Output, sql: Sql, account: number): Promise<number> {
+  const found = await differences(sql, account);
   if (found.length > 0) await showVerdict(out, sql, account, found);
   const repaired = await sql<{ date: string }[]>`
     select r as date from rollup.repair(${account}) as r`;

@@ -297,7 +297,7 @@ backfill("what cannot be: a message with the remedy", async () => {
     [["1", "--to", "9999-01-01"], 2, /is a date from/],
     [["1", "--from", "2026-02-02", "--to", "2026-02-01"], 2, /is reversed/],
     [["1", "--nonsense"], 2, /unknown option/],
-    [[], 2, /missing required argument/],
+    [[], 2, /No account was named/],
   ];
   for (const [args, exit, message] of cases) {
     const { code, stderr } = await cli(["backfill", ...args], { env });
