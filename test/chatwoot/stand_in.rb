@@ -72,8 +72,7 @@ module Reports
     def timeseries
       select(<<~SQL).map { |row| { value: row['value'], timestamp: row['at'], count: row['count'] }.tap { |it| it.delete(:count) if count_metric? } }
         with event as (select #{period('created_at')} as period, * from (#{events}) as e)
-        select extract(epoch from p.period at time zone #{zone})::bigint as at, count(e.*) as count,
-          case when count(e.*) = 0 then 0 else #{value} end as value
+        select extract(epoch from p.period at time zone #{zone})::bigint as at, count(e.*) as count, coalesce(#{value}, 0) as value
         from generate_series(#{period(quote(first))}, #{period(quote(last))}, interval '1 #{group_by}') as p (period)
         left join event as e on e.period = p.period
         group by p.period order by p.period
