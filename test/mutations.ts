@@ -1626,4 +1626,18 @@ export const mutations: Mutation[] = [
     },
     killedBy: ["engine/seal.test.ts", "unsealed days follow"],
   },
+  {
+    rule: "a last day in part is taken whole, less what comes after its end",
+    change: "conversations that have their event after the end stay",
+    edits: { "51_sources.sql": [["where e.sign < 0 group by 2", "where e.sign < -1 group by 2"]] },
+    killedBy: ["reads/distinct.test.ts", "a last day that ends early"],
+  },
+  {
+    rule: "a last day in part is taken whole, less what comes after its end",
+    change: "also where its period is read raw",
+    edits: {
+      "50_read_plan.sql": [["if not v_days @> p_read.shortened_day then", "if false then"]],
+    },
+    killedBy: ["reads/distinct.test.ts", "a last day that ends early"],
+  },
 ];
