@@ -17,6 +17,8 @@ export interface Question {
   groupBy?: string | undefined;
   dimension?: { type: string; id: string } | undefined;
   businessHours?: boolean | undefined;
+  /** Also the events by weekday and hour. */
+  heatMap?: boolean | undefined;
 }
 
 /** The range of a report in account time, `until` exclusive, and the one of equal length before it. */
@@ -53,6 +55,13 @@ export interface Segment {
   reason: string;
 }
 
+export interface Cell {
+  /** 0 is Sunday. */
+  weekday: number;
+  hour: number;
+  count: string;
+}
+
 /** As in `rollup.report_metrics`. */
 type Aggregate = "count" | "net count" | "distinct count" | "average" | "median" | "p90" | "rate";
 
@@ -69,6 +78,8 @@ export interface Report {
   total: Total;
   previous: Total;
   plan: Segment[];
+  /** If it was asked for. */
+  heatMap: Cell[];
 }
 
 async function readWindow(
@@ -128,6 +139,10 @@ async function readReportIn(sql: Queries, question: Question): Promise<Report> {
     previous: await total(previous_starts, starts),
     plan: await sql<Segment[]>`
       select * from rollup.read_plan(${account}, ${starts}, ${ends}, ${metric}, ${groupBy}, ${timezone})`,
+    heatMap: question.heatMap
+      ? await sql<Cell[]>`
+          select * from rollup.heat_map(${account}, ${metric}, ${starts}, ${ends}, ${type}, ${id}, ${timezone})`
+      : [],
   };
 }
 
@@ -152,13 +167,14 @@ export function valueText(aggregate: Aggregate, value: string | null): string {
   return isCount(aggregate) ? whole(value) : duration(Number(value));
 }
 
-/** The periods as a chart. */
-export function reportChart(report: Report, title: string, width?: number): string {
+/** The periods to draw: as bars or as a line, in which unit, and the values in it. */
+export function reportSeries(report: Report) {
   const { aggregate, groupBy, periods } = report;
-  if (periods.every(({ count }) => count === "0")) return `${pc.bold(title)}\n  no events`;
   const unit = unitOf(report);
-  return chart(
-    periods.map(({ period, value, count }) => ({
+  return {
+    unit: unit.name,
+    bars: isCount(aggregate),
+    points: periods.map(({ period, value, count }) => ({
       label: periodLabel(period, groupBy),
       // An average of nothing is nothing.
       value:
@@ -166,13 +182,19 @@ export function reportChart(report: Report, title: string, width?: number): stri
           ? undefined
           : Number(value) / unit.size,
     })),
-    {
-      title: `${title}${unit.name === "" ? "" : ` (${unit.name})`}`,
-      format: (value) => String(Math.round(value * 100) / 100),
-      filled: isCount(aggregate),
-      ...(width === undefined ? {} : { width }),
-    },
-  );
+  };
+}
+
+/** The periods as a chart. */
+export function reportChart(report: Report, title: string, width?: number): string {
+  if (report.periods.every(({ count }) => count === "0")) return `${pc.bold(title)}\n  no events`;
+  const { unit, bars, points } = reportSeries(report);
+  return chart(points, {
+    title: `${title}${unit === "" ? "" : ` (${unit})`}`,
+    format: (value) => String(Math.round(value * 100) / 100),
+    filled: bars,
+    ...(width === undefined ? {} : { width }),
+  });
 }
 
 /** What to divide the values of a chart by: of times, so that the largest is a small number. */
@@ -191,30 +213,39 @@ function periodLabel(period: string, groupBy: string): string {
   return groupBy === "day" || groupBy === "week" ? period.slice(5) : period.slice(0, 7);
 }
 
-/** The periods as a table. */
-export function reportTable({ aggregate, groupBy, periods }: Report): string {
+export interface Table {
+  columns: { title: string; right?: boolean }[];
+  rows: string[][];
+}
+
+/** The periods as the cells of a table. */
+export function reportCells({ aggregate, groupBy, periods }: Report): Table {
   const columns = [
     { title: groupBy },
     { title: isCount(aggregate) ? "count" : aggregate, right: true },
     ...(isCount(aggregate) ? [] : [{ title: "events", right: true }]),
   ];
-  return table(
-    columns,
-    periods.map(({ period, value, count }) => [
-      period,
-      count === "0" && !isCount(aggregate) ? "–" : valueText(aggregate, value),
-      ...(isCount(aggregate) ? [] : [whole(count)]),
-    ]),
-  );
+  const rows = periods.map(({ period, value, count }) => [
+    period,
+    count === "0" && !isCount(aggregate) ? "–" : valueText(aggregate, value),
+    ...(isCount(aggregate) ? [] : [whole(count)]),
+  ]);
+  return { columns, rows };
+}
+
+/** The periods as a table. */
+export function reportTable(report: Report): string {
+  const { columns, rows } = reportCells(report);
+  return table(columns, rows);
 }
 
 /** The whole range as one number, beside the range before. */
-export function reportTotal(report: Report): string {
+export function reportTotal(report: Report, bold = pc.bold): string {
   const { aggregate, total, previous, window } = report;
   const behind = isCount(aggregate) ? "" : ` over ${counted(total.count, "event")}`;
   const before = `${counted(window.days, "day")} before: ${valueText(aggregate, previous.value)}`;
   const change = aggregate === "rate" ? "" : changeText(total.value, previous.value);
-  return `${pc.bold(valueText(aggregate, total.value))}${behind} · ${before}${change}`;
+  return `${bold(valueText(aggregate, total.value))}${behind} · ${before}${change}`;
 }
 
 function changeText(value: string | null, before: string | null): string {
@@ -270,19 +301,25 @@ async function readSummaryIn(sql: Queries, question: Question, type: string): Pr
   return { window, type, columns, rows };
 }
 
-/** A summary as a table, with names for ids where there are any. */
-export function summaryTable(
+/** A summary as the cells of a table, with names for ids where there are any. */
+export function summaryCells(
   { type, columns, rows }: Summary,
   names: Record<string, string> = {},
-): string {
-  return table(
-    [
+): Table {
+  return {
+    columns: [
       { title: type },
       ...columns.map(({ name }) => ({ title: metricLabel(name, "count"), right: true })),
     ],
-    rows.map((row) => [
+    rows: rows.map((row) => [
       names[row.dimension_id ?? ""] ?? row.dimension_id ?? "",
       ...columns.map(({ name, aggregate }) => valueText(aggregate, row[name] ?? null)),
     ]),
-  );
+  };
+}
+
+/** A summary as a table. */
+export function summaryTable(summary: Summary, names: Record<string, string> = {}): string {
+  const { columns, rows } = summaryCells(summary, names);
+  return table(columns, rows);
 }

@@ -1,9 +1,11 @@
+import { writeFile } from "node:fs/promises";
 import { type Command, Option } from "commander";
 import pc from "picocolors";
 import type { Sql } from "../../database/connection.js";
 import { UserError } from "../../database/errors.js";
 import { accountArgument, dateArgument, idArgument } from "../arguments.js";
 import { action, type Context } from "../command.js";
+import { reportPage, summaryPage } from "../html.js";
 import type { Output } from "../output.js";
 import {
   metricLabel,
@@ -28,6 +30,7 @@ interface Options {
   inbox?: string | true;
   businessHours?: boolean;
   csv?: boolean;
+  html?: string;
 }
 
 /** `reporting-rollup report` */
@@ -54,6 +57,12 @@ export function registerReport(program: Command): void {
     )
     .option("--business-hours", "count only time in business hours")
     .addOption(new Option("--csv", "print CSV").conflicts("json"))
+    .addOption(
+      new Option(
+        "--html <file>",
+        "write a page to pass on: charts, tables, events by weekday and hour",
+      ).conflicts(["csv", "json"]),
+    )
     .action(action(program, report));
 }
 
@@ -62,8 +71,8 @@ async function report(context: Context, account: number, options: Options): Prom
   const type = options.agent === undefined ? "inbox" : "agent";
   const id = options.agent ?? options.inbox;
   requireOrder(options);
-  if (options.csv && out.json)
-    throw new UserError("--csv and --json exclude each other.", { exitCode: 2 });
+  if ((options.csv || options.html !== undefined) && out.json)
+    throw new UserError("--csv, --html and --json exclude each other.", { exitCode: 2 });
   const { sql } = await context.database();
   const question: Question = {
     account,
@@ -73,6 +82,7 @@ async function report(context: Context, account: number, options: Options): Prom
     groupBy: options.groupBy,
     businessHours: options.businessHours,
     dimension: typeof id === "string" ? { type, id } : undefined,
+    heatMap: options.html !== undefined,
   };
   await (id === true
     ? showSummary(out, sql, question, type, options)
@@ -90,16 +100,20 @@ function requireOrder({ since, until }: Options): void {
 
 // --- A metric over time ---------------------------------------------------------------------------------
 
-async function showMetric(out: Output, sql: Sql, question: Question, { csv }: Options) {
+async function showMetric(out: Output, sql: Sql, question: Question, { csv, html }: Options) {
   const report = await readReport(sql, question);
   if (csv) {
     writeCsv(["period", "period_start", "value", "count"], report.periods);
     return;
   }
-  out.document(reportDocument(question, report));
-  if (out.json) return;
   const { window, groupBy } = report;
   const title = `${whose(question)}: ${metricLabel(question.metric ?? "", report.aggregate)} by ${groupBy}`;
+  if (html !== undefined) {
+    await writePage(out, html, await reportPage(title, report, question.businessHours ?? false));
+    return;
+  }
+  out.document(reportDocument(question, report));
+  if (out.json) return;
   out.line(
     process.stdout.isTTY ? reportChart(report, title) : `${pc.bold(title)}\n${reportTable(report)}`,
   );
@@ -146,12 +160,17 @@ async function showSummary(
   sql: Sql,
   question: Question,
   type: string,
-  { csv }: Options,
+  { csv, html }: Options,
 ): Promise<void> {
   const summary = await readSummary(sql, question, type);
   const { window, columns, rows } = summary;
   if (csv) {
     writeCsv(["dimension_id", ...columns.map(({ name }) => name)], rows);
+    return;
+  }
+  const title = `Account ${question.account}, ${window.since} until ${window.until}, by ${type}`;
+  if (html !== undefined) {
+    await writePage(out, html, summaryPage(title, summary, question.businessHours ?? false));
     return;
   }
   out.document({
@@ -163,10 +182,17 @@ async function showSummary(
     until: window.until,
     summary: rows,
   });
-  out.line(
-    pc.bold(`Account ${question.account}, ${window.since} until ${window.until}, by ${type}`),
-  );
+  out.line(pc.bold(title));
   out.line(rows.length === 0 ? "  no events" : summaryTable(summary));
+}
+
+async function writePage(out: Output, file: string, page: string): Promise<void> {
+  try {
+    await writeFile(file, page);
+  } catch (error) {
+    throw new UserError(`Cannot write ${file}: ${(error as Error).message}`);
+  }
+  out.line(`Written: ${file}`);
 }
 
 function writeCsv<Row extends object>(
