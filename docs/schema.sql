@@ -1263,11 +1263,11 @@ language sql immutable parallel safe
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.split_periods(p_days datemultirange, p_group_by text) is 'Those days, from the first to the last, of the periods that have several pieces of p_days.';
 
-create function rollup.choose_sources(p_read rollup.read, p_distinct boolean)
+create function rollup.choose_sources(p_read rollup.read, p_distinct boolean, p_why_raw text DEFAULT NULL::text)
 returns rollup.read
 language plpgsql stable
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.choose_sources(p_read rollup.read, p_distinct boolean) is 'A read with the days that it takes from rollups and from raw events. p_distinct: whether it counts distinct conversations.';
+comment on function rollup.choose_sources(p_read rollup.read, p_distinct boolean, p_why_raw text) is 'A read with the days that it takes from rollups and from raw events. p_distinct: whether it counts distinct conversations; p_why_raw: why it comes from raw events alone, or NULL.';
 
 create function rollup.read_plan(p_account_id integer, p_since timestamp with time zone, p_until timestamp with time zone, p_metric text DEFAULT NULL::text, p_group_by text DEFAULT 'day'::text, p_timezone text DEFAULT NULL::text)
 returns TABLE(starts_at timestamp with time zone, ends_at timestamp with time zone, source text, reason text)

@@ -251,7 +251,7 @@ $$;
 comment on function rollup.split_periods(datemultirange, text) is
   'Those days, from the first to the last, of the periods that have several pieces of p_days.';
 
-create or replace function rollup.choose_sources(p_read rollup.read, p_distinct boolean)
+create or replace function rollup.choose_sources(p_read rollup.read, p_distinct boolean, p_why_raw text default null)
 returns rollup.read
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
@@ -260,7 +260,7 @@ declare
   v_days datemultirange;
 begin
   select * into v_settings from rollup.account_settings as s where s.account_id = p_read.account_id;
-  if p_read.since = p_read.until or rollup.why_raw(v_settings, p_read) is not null then
+  if p_read.since = p_read.until or coalesce(p_why_raw, rollup.why_raw(v_settings, p_read)) is not null then
     return p_read;
   end if;
   v_days := rollup.clean_days(p_read.account_id);
@@ -284,8 +284,9 @@ begin
   return p_read;
 end
 $$;
-comment on function rollup.choose_sources(rollup.read, boolean) is
-  'A read with the days that it takes from rollups and from raw events. p_distinct: whether it counts distinct conversations.';
+comment on function rollup.choose_sources(rollup.read, boolean, text) is
+  'A read with the days that it takes from rollups and from raw events. p_distinct: whether it counts distinct conversations; p_why_raw: '
+  'why it comes from raw events alone, or NULL.';
 
 -- As a report --------------------------------------------------------------------------------------------------------
 

@@ -22,9 +22,7 @@ declare
   v_metric record := rollup.read_metric(p_metric);
 begin
   perform rollup.require_dimension_id('timeseries', v_read);
-  if v_metric.why_raw is null then
-    v_read := rollup.choose_sources(v_read, v_metric.is_distinct);
-  end if;
+  v_read := rollup.choose_sources(v_read, v_metric.is_distinct, v_metric.why_raw);
   return query
     select
       rollup.period_start(p.period, p_group_by, v_read.timezone),
@@ -67,9 +65,7 @@ declare
   v_metric record := rollup.read_metric(p_metric);
 begin
   perform rollup.require_dimension_id('aggregate', v_read);
-  if v_metric.why_raw is null then
-    v_read := rollup.choose_sources(v_read, v_metric.is_distinct);
-  end if;
+  v_read := rollup.choose_sources(v_read, v_metric.is_distinct, v_metric.why_raw);
   return query
     select coalesce(t.value, case when v_metric.aggregate like '%count' then 0 end), coalesce(t.count, 0)
     from (values (p_account_id)) as a (account_id)
@@ -158,6 +154,7 @@ declare
   v_event_name text := (select m.event_name from rollup.read_metric(p_metric) as m);
 begin
   perform rollup.require_dimension_id('heat_map', v_read);
+  v_read := rollup.choose_sources(v_read, false, 'by hour');
   return query
     select w.weekday, h.hour, coalesce(t.count, 0)
     from generate_series(0, 6) as w (weekday)
