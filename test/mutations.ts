@@ -1640,4 +1640,38 @@ export const mutations: Mutation[] = [
     },
     killedBy: ["reads/distinct.test.ts", "a last day that ends early"],
   },
+  {
+    rule: "a hand-off counts in the whole range",
+    change: "only in its own period",
+    edits: {
+      "51_sources.sql": [
+        [
+          "from handoff as h where h.conversation_id = e.conversation_id",
+          "from handoff as h where h.conversation_id = e.conversation_id and h.period = e.period",
+        ],
+      ],
+    },
+    killedBy: ["reads/metrics.test.ts", "a day's count depends on the range"],
+  },
+  {
+    rule: "percentiles of the events that have the value",
+    change: "of all",
+    edits: {
+      "51_sources.sql": [[" filter (where e.value is not null))::text", ")::text"]],
+    },
+    killedBy: ["reads/metrics.test.ts", "what has none is apart"],
+  },
+  {
+    rule: "medians come from raw events alone",
+    change: "sources chosen as for totals",
+    edits: {
+      "50_read_plan.sql": [
+        [
+          "coalesce(p_why_raw, rollup.why_raw(v_settings, p_read))",
+          "rollup.why_raw(v_settings, p_read)",
+        ],
+      ],
+    },
+    killedBy: ["reads/metrics.test.ts", "what has none is apart"],
+  },
 ];
