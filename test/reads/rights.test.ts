@@ -200,6 +200,10 @@ const withArguments = [
   `aggregate(1, 'bot_handoffs_count', ${month}, 'inbox', 3)`,
   `summary(1, 'agent', ${month})`,
   `read_plan(1, '2026-02-01 10:00', '2026-03-01 10:00', 'bot_handoffs_count', 'month')`,
+  `timeseries(1, 'bot_resolution_rate', ${month}, 'week')`,
+  `aggregate(1, 'median_resolution_time', ${month})`,
+  `aggregate(1, 'unique_resolutions_count', ${month})`,
+  `heat_map(1, 'resolutions_count', ${month})`,
   "report_window(1)",
   "find_timezone('europe/oslo')",
   "same_timezone('Asia/Calcutta', 'Asia/Kolkata')",
@@ -259,7 +263,7 @@ async function read(on: Sql): Promise<unknown[]> {
     "report_metrics",
     "daily_metrics order by account_id, date, dimension_type, dimension_id, metric",
     "daily_summary order by account_id, date, dimension_type, dimension_id",
-    ...withArguments.slice(0, 8),
+    ...withArguments.slice(0, 12),
   ]) {
     answers.push([...(await on.unsafe(`select * from rollup.${relation}`))]);
   }
