@@ -1474,7 +1474,7 @@ create function rollup.host_rollups(p_account_id integer, p_from date, p_to date
 returns TABLE(date date, dimension_type text, dimension_id bigint, metric text, count bigint, sum_value double precision, sum_value_business_hours double precision)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.host_rollups(p_account_id integer, p_from date, p_to date) is 'The rows of the host''s own rollup table, of dimensions and metrics that are ours too. Call require_host_rollups first.';
+comment on function rollup.host_rollups(p_account_id integer, p_from date, p_to date) is 'The rows of the host''s own rollup table, of dimensions and metrics that are ours too. Raises RU015 if it is none.';
 
 create function rollup.compare_host_rollups(p_account_id integer, p_from date DEFAULT NULL::date, p_to date DEFAULT NULL::date)
 returns TABLE(date date, dimension_type text, dimension_id bigint, metric text, host_count bigint, count bigint, host_sum_value double precision, sum_value numeric, host_sum_value_business_hours double precision, sum_value_business_hours numeric, reason text)

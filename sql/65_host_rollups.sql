@@ -51,6 +51,7 @@ returns table (
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 begin
+  perform rollup.require_host_rollups();
   -- Dynamic, for nothing of ours depends on a table of the host's.
   return query execute $query$
     select
@@ -63,7 +64,7 @@ begin
 end
 $$;
 comment on function rollup.host_rollups(int, date, date) is
-  'The rows of the host''s own rollup table, of dimensions and metrics that are ours too. Call require_host_rollups first.';
+  'The rows of the host''s own rollup table, of dimensions and metrics that are ours too. Raises RU015 if it is none.';
 
 create or replace function rollup.compare_host_rollups(p_account_id int, p_from date default null, p_to date default null)
 returns table (
@@ -85,7 +86,6 @@ begin
   perform rollup.require_ordered('compare_host_rollups', p_from, p_to);
   perform rollup.require_timezone(p_account_id);
   perform rollup.require_all_rows('compare_host_rollups');
-  perform rollup.require_host_rollups();
   v_timezone := (select s.reporting_timezone from rollup.account_settings as s where s.account_id = p_account_id);
   select min(h.date), max(h.date) into v_from, v_to
   from rollup.host_rollups(p_account_id, coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity')) as h
