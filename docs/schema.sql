@@ -23,9 +23,6 @@ create type rollup.read as (
 );
 comment on type rollup.read is 'What a read asks for, and where its numbers come from.';
 
-create sequence rollup.generations;
-comment on sequence rollup.generations is 'Numbers every change of an account''s time zone; global, so that a number is never used twice.';
-
 create table rollup.account_coverage (
   account_id integer not null,
   generation bigint not null,
@@ -54,6 +51,7 @@ create table rollup.account_settings (
   generation bigint not null default 0,
   created_at timestamp with time zone not null default now(),
   updated_at timestamp with time zone not null default now(),
+  host_timezone text,
   PRIMARY KEY (account_id),
   CHECK ((write_mode = ANY (ARRAY['inline'::text, 'append'::text])))
 );
@@ -61,7 +59,8 @@ comment on table rollup.account_settings is 'What people decide for an account; 
 comment on column rollup.account_settings.reporting_timezone is 'IANA name; decides the day of an event. NULL: the account keeps no rollups.';
 comment on column rollup.account_settings.reporting_events_rollup is 'Whether reads may use rollups; writes happen regardless.';
 comment on column rollup.account_settings.write_mode is 'inline: the trigger updates the rollups itself whenever it can have the account''s lock; append: it leaves deltas to fold().';
-comment on column rollup.account_settings.generation is 'Changes with every change of the zone.';
+comment on column rollup.account_settings.generation is 'Grows with every change of the zone.';
+comment on column rollup.account_settings.host_timezone is 'The name in the host''s setting of the account that was followed last, empty for none; NULL: the host keeps no setting of this account.';
 
 create table rollup.backfill_chunks (
   account_id integer not null,
@@ -203,9 +202,10 @@ create view rollup.account_status (
   last_verified_at timestamp with time zone,
   last_verification_differences bigint,
   awaited_by text[],
-  problem text
+  problem text,
+  host_timezone text
 ) as …;
-comment on view rollup.account_status is 'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; dirty_days: days that the trigger could not keep (an account-wide mark makes covered_share 0); running_backfill_id: of backfill_runs; awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of its days from being read from rollups and does not go by itself.';
+comment on view rollup.account_status is 'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; dirty_days: days that the trigger could not keep (an account-wide mark makes covered_share 0); running_backfill_id: of backfill_runs; awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of its days from being read from rollups and does not go by itself; host_timezone: the name in public.accounts.settings, where the host keeps one.';
 
 create view rollup.daily_metrics (
   account_id integer,
@@ -448,10 +448,15 @@ comment on function rollup.periods(p_since timestamp with time zone, p_until tim
 
 -- sql/14_timezones.sql
 
+create function rollup.is_place(p_name text)
+returns boolean
+language sql immutable parallel safe;
+comment on function rollup.is_place(p_name text) is 'Whether a file of the server''s time zone data is the zone of a place, rather than a variant or none.';
+
 create function rollup.timezones()
 returns TABLE(name text, utc_offset interval, is_dst boolean)
 language sql stable;
-comment on function rollup.timezones() is 'The zones an account can have, with the offset they have now. Slow (tens of milliseconds): for people, not for events.';
+comment on function rollup.timezones() is 'The zones an account can have, with the offset they have now. Slow (a tenth of a second): for people, not for events.';
 
 create function rollup.has_timezone(p_name text)
 returns boolean
@@ -462,14 +467,26 @@ comment on function rollup.has_timezone(p_name text) is 'Whether the server can 
 create function rollup.listed_timezone(p_name text)
 returns text
 language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set TimeZone = UTC;
+comment on function rollup.listed_timezone(p_name text) is 'The listed spelling of an IANA zone given in any case; NULL for what is none. Fast, but for the first account with a zone like Etc/GMT+5.';
+
+create function rollup.rails_timezones()
+returns TABLE(name text, iana text)
+language sql immutable parallel safe;
+comment on function rollup.rails_timezones() is 'Names of time zones in Ruby on Rails (ActiveSupport::TimeZone) with their IANA names: hosts built on Rails store them.';
+
+create function rollup.known_timezone(p_name text)
+returns text
+language sql stable
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.listed_timezone(p_name text) is 'The listed spelling of an IANA zone given in any case; NULL for what is none.';
+comment on function rollup.known_timezone(p_name text) is 'The IANA zone, as listed, that is meant by its own name or by its name in Rails, in any case; NULL: none is.';
 
 create function rollup.find_timezone(p_name text)
 returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.find_timezone(p_name text) is 'The listed spelling of an IANA zone given in any case. Raises RU001 with the nearest names, or for a Rails name its IANA name.';
+comment on function rollup.find_timezone(p_name text) is 'The IANA zone, as listed, that is meant by its own name or by its name in Rails, in any case. Raises RU001 with the nearest names.';
 
 create function rollup.same_timezone(p_one text, p_other text, p_since timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone, p_until timestamp with time zone DEFAULT '2100-01-01 00:00:00+00'::timestamp with time zone)
 returns boolean
@@ -482,11 +499,6 @@ returns text
 language sql stable
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.similar_timezones(p_name text) is 'The three zones most like a misspelt name, by shared pairs of letters with the whole name or its last part.';
-
-create function rollup.rails_timezones()
-returns TABLE(name text, iana text)
-language sql immutable parallel safe;
-comment on function rollup.rails_timezones() is 'Names of time zones in Ruby on Rails (ActiveSupport::TimeZone) with their IANA names: hosts built on Rails store them.';
 
 create function rollup.zone_rules(p_timezone text)
 returns text
@@ -513,11 +525,11 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.lock_settings(p_account_id integer) is 'The settings row of an account, created if missing, locked.';
 
-create function rollup.next_generation()
+create function rollup.next_generation(p_generation bigint)
 returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.next_generation() is 'Numbers a change of an account''s settings, and notes that this transaction makes one: until it has ended nobody else sees it.';
+comment on function rollup.next_generation(p_generation bigint) is 'The generation after that of an account whose settings row is locked, and notes that this transaction changes it: until it has ended nobody else sees that. Not from a sequence: lastval() is the host''s, in whose transaction this may run.';
 
 create function rollup.set_reporting_events_rollup(p_account_id integer, p_enabled boolean)
 returns rollup.account_settings
@@ -670,7 +682,7 @@ create function rollup.adopt_settings(p_account_id integer)
 returns rollup.account_settings
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.adopt_settings(p_account_id integer) is 'Under the account''s lock: clears what belongs to an old zone or another table of the host, sealed days apart, notes whose end must be awaited before days are claimed, and returns the settings.';
+comment on function rollup.adopt_settings(p_account_id integer) is 'Under the account''s lock: clears what belongs to an old zone or another table of the host, sealed days apart, notes whose end must be awaited before days are claimed and by which clocks they are reckoned, and returns the settings.';
 
 create function rollup.forget_account_marks(p_account_id integer)
 returns void
@@ -1117,17 +1129,41 @@ comment on function rollup.backfill_date(p_account_id integer, p_date date) is '
 
 -- sql/44_reporting_timezone.sql
 
+create function rollup.host_accounts()
+returns oid
+language sql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.host_accounts() is 'The table in which the host keeps the settings of its accounts: public.accounts with settings jsonb, if the owner of this schema may read it; else NULL.';
+
+create function rollup.setting_timezone(p_settings jsonb)
+returns text
+language sql immutable parallel safe;
+comment on function rollup.setting_timezone(p_settings jsonb) is 'The name of a zone in the host''s settings of an account; empty for none.';
+
+create function rollup.lock_host_setting(p_account_id integer)
+returns text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = 300ms;
+comment on function rollup.lock_host_setting(p_account_id integer) is 'Locks the host''s row of an account and returns the name of the zone that stands there, empty for none; NULL where the host keeps no setting of it. Waits 10 s for the row, or 0.3 s in a transaction that has locked something of the host, then raises RU006.';
+
 create function rollup.timezone_obstacle(p_account_id integer)
 returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.timezone_obstacle(p_account_id integer) is 'Why the zone of an account cannot be changed or taken away, or NULL. Ask under lock_settings, in a statement of its own: a seal that has seen the zone holds that lock until it is there.';
 
+create function rollup.change_timezones(p_account_ids integer[], p_timezones text[], p_host_timezones text[])
+returns SETOF integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.change_timezones(p_account_ids integer[], p_timezones text[], p_host_timezones text[]) is 'Gives accounts, whose settings rows are locked, their zones (p_timezones, NULL: none), and notes what stands in the host''s settings (p_host_timezones). Returns those that have another zone now: these begin anew, and need a backfill.';
+
 create function rollup.set_reporting_timezone(p_account_id integer, p_timezone text)
 returns rollup.account_settings
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.set_reporting_timezone(p_account_id integer, p_timezone text) is 'Sets the IANA time zone that decides the day of an account''s events, any case; NULL switches its rollups off. Returns the settings. A zone other than the present one makes the rollups start anew: reads use raw events until the backfill that it queues has run. Errors: RU001 not an IANA zone (the hint suggests names), RU004 not read committed, RU009 no account, RU012 the account has sealed days. Example: select rollup.set_reporting_timezone(1, ''America/New_York'');';
+comment on function rollup.set_reporting_timezone(p_account_id integer, p_timezone text) is 'Sets the time zone that decides the day of an account''s events, by its name in the IANA database or in Rails, any case; NULL switches its rollups off. Where the host keeps the setting (public.accounts.settings) it is written there. Returns the settings. A zone other than the present one makes the rollups start anew: reads use raw events until the backfill that it queues has run. Errors: RU001 no such zone (the hint suggests names), RU004 not read committed, RU006 the host''s row locked for 10 s (0.3 s in a transaction that has locked something of the host), RU009 no account, RU012 the account has sealed days, 42501 no right on the host''s table. Example: select rollup.set_reporting_timezone(1, ''America/New_York'');';
 
 -- sql/45_verify.sql
 
@@ -1184,6 +1220,64 @@ returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.watch_zone_rules() is 'Compares the clocks of the accounts'' zones with those that their rollups were made by. Where a government has changed them, also for the past, events have moved to other days: the account begins anew, as after a change of its zone. Returns how many do. The worker does this when it starts and daily, migrate every time; sessions that are older than the server''s new time zone data reckon by the old.';
+
+-- sql/48_host_settings.sql
+
+create function rollup.host_setting_triggers()
+returns TABLE(name text, definition text)
+language sql immutable parallel safe;
+comment on function rollup.host_setting_triggers() is 'The triggers on the host''s accounts, and when they call track_host_setting.';
+
+create function rollup.missing_host_setting_triggers()
+returns TABLE(name text, definition text)
+language sql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.missing_host_setting_triggers() is 'Those that the host''s accounts do not have; no row where the host keeps no zones.';
+
+create function rollup.host_setting_obstacles()
+returns SETOF text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.host_setting_obstacles() is 'Why the zones that the host keeps do not reach us, or not at once, in plain words; no row if they do, or if it keeps none.';
+
+create function rollup.track_host_setting()
+returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = 50ms;
+comment on function rollup.track_host_setting() is 'Trigger function of the host''s accounts, for a row whose zone is another: gives the account that zone if its settings row can be had without waiting, and leaves it to follow_host_settings() otherwise: in another isolation level than read committed, after an error, which becomes a warning, or after some accounts of one transaction. Does nothing on any other table than the host''s.';
+
+create function rollup.host_differences()
+returns TABLE(account_id integer, name text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.host_differences() is 'The accounts whose setting at the host is not the one that was followed last, and what it is; NULL: the host has the account no more.';
+
+create function rollup.add_settings(p_account_ids integer[])
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = 50ms;
+comment on function rollup.add_settings(p_account_ids integer[]) is 'Makes the settings rows that are missing, but for those that somebody else is making.';
+
+create function rollup.host_setting_obstacle(p_account_id integer)
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.host_setting_obstacle(p_account_id integer) is 'Why what stands in the host''s setting of an account is not followed, or NULL.';
+
+create function rollup.forget_accounts(p_account_ids integer[])
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.forget_accounts(p_account_ids integer[]) is 'Removes what is left of accounts that the host has deleted, up to 100, as far as their rollups have been cleared. Their settings rows must be locked.';
+
+create function rollup.follow_host_settings()
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = 300ms;
+comment on function rollup.follow_host_settings() is 'Gives accounts the zones that stand in the host''s settings of them (public.accounts.settings ->> ''reporting_timezone''), where its trigger has not done so; an unknown name switches off. Accounts that somebody is changing right now are left for the next time, and accounts that the host has deleted are forgotten once they are cleared. Queues backfills, to which a worker gives jobs. Returns how many accounts have another zone now. The worker does this every ten seconds, migrate at its end. Errors: RU004 not read committed, 55P03 a table locked. Example: select rollup.follow_host_settings();';
 
 -- sql/49_seal.sql
 
@@ -1486,6 +1580,12 @@ comment on function rollup.compare_host_rollups(p_account_id integer, p_from dat
 CREATE TRIGGER reporting_events_rollup_delete AFTER DELETE ON public.reporting_events REFERENCING OLD TABLE AS events FOR EACH STATEMENT EXECUTE FUNCTION rollup.track_events();
 
 CREATE TRIGGER reporting_events_rollup_insert AFTER INSERT ON public.reporting_events REFERENCING NEW TABLE AS events FOR EACH STATEMENT EXECUTE FUNCTION rollup.track_events();
+
+CREATE TRIGGER reporting_events_rollup_timezone_delete AFTER DELETE ON public.accounts FOR EACH ROW WHEN (((old.settings ->> 'reporting_timezone'::text) IS NOT NULL)) EXECUTE FUNCTION rollup.track_host_setting();
+
+CREATE TRIGGER reporting_events_rollup_timezone_insert AFTER INSERT ON public.accounts FOR EACH ROW WHEN (((new.settings ->> 'reporting_timezone'::text) IS NOT NULL)) EXECUTE FUNCTION rollup.track_host_setting();
+
+CREATE TRIGGER reporting_events_rollup_timezone_update AFTER UPDATE OF settings ON public.accounts FOR EACH ROW WHEN (((old.settings ->> 'reporting_timezone'::text) IS DISTINCT FROM (new.settings ->> 'reporting_timezone'::text))) EXECUTE FUNCTION rollup.track_host_setting();
 
 CREATE TRIGGER reporting_events_rollup_truncate AFTER TRUNCATE ON public.reporting_events FOR EACH STATEMENT EXECUTE FUNCTION rollup.track_truncate();
 

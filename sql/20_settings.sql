@@ -36,27 +36,32 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   v_settings rollup.account_settings;
 begin
-  insert into rollup.account_settings (account_id)
-  select p_account_id
-  where not exists (select from rollup.account_settings as s where s.account_id = p_account_id)
-  on conflict (account_id) do nothing;
-  select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id for no key update;
+  -- Again where the row of a deleted account was removed meanwhile.
+  loop
+    insert into rollup.account_settings (account_id)
+    select p_account_id
+    where not exists (select from rollup.account_settings as s where s.account_id = p_account_id)
+    on conflict (account_id) do nothing;
+    select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id for no key update;
+    exit when found;
+  end loop;
   return v_settings;
 end
 $$;
 comment on function rollup.lock_settings(int) is 'The settings row of an account, created if missing, locked.';
 
-create or replace function rollup.next_generation()
+create or replace function rollup.next_generation(p_generation bigint)
 returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 begin
   perform set_config('rollup.changes_settings', 'x', true);
-  return nextval('rollup.generations');
+  return p_generation + 1;
 end
 $$;
-comment on function rollup.next_generation() is
-  'Numbers a change of an account''s settings, and notes that this transaction makes one: until it has ended nobody else sees it.';
+comment on function rollup.next_generation(bigint) is
+  'The generation after that of an account whose settings row is locked, and notes that this transaction changes it: until it has ended '
+  'nobody else sees that. Not from a sequence: lastval() is the host''s, in whose transaction this may run.';
 
 create or replace function rollup.set_reporting_events_rollup(p_account_id int, p_enabled boolean)
 returns rollup.account_settings

@@ -255,12 +255,12 @@ begin
     from rollup.account_coverage as c
     where c.account_id = p_account_id and c.host_relation is distinct from rollup.host_relation();
     update rollup.account_coverage as c
-    set generation = v_settings.generation, host_relation = rollup.host_relation(), covered = '{}', awaited = null,
-      zone_rules = rollup.zone_rules(v_settings.reporting_timezone)
+    set generation = v_settings.generation, host_relation = rollup.host_relation(), covered = '{}', awaited = null, zone_rules = null
     where c.account_id = p_account_id;
   end if;
   -- Whoever begins from here on sees the settings that we have seen, unless it is we who are changing them.
-  update rollup.account_coverage as c set awaited = rollup.open_transactions() || 'prepared'::text
+  update rollup.account_coverage as c
+  set awaited = rollup.open_transactions() || 'prepared'::text, zone_rules = rollup.zone_rules(v_settings.reporting_timezone)
   where c.account_id = p_account_id and c.awaited is null
     and coalesce(current_setting('rollup.changes_settings', true), '') = '';
   return v_settings;
@@ -268,7 +268,7 @@ end
 $$;
 comment on function rollup.adopt_settings(int) is
   'Under the account''s lock: clears what belongs to an old zone or another table of the host, sealed days apart, notes whose end must be '
-  'awaited before days are claimed, and returns the settings.';
+  'awaited before days are claimed and by which clocks they are reckoned, and returns the settings.';
 
 create or replace function rollup.forget_account_marks(p_account_id int)
 returns void

@@ -403,8 +403,7 @@ create or replace function rollup.requeue_backfills()
 returns bigint
 language sql volatile
 set search_path = pg_catalog, pg_temp as $$
-  select count(rollup.queue_backfill(lost.id))
-  from (
+  with lost as (
     select r.id
     from rollup.backfill_runs as r
     where r.state in ('pending', 'running') and not exists (
@@ -414,7 +413,21 @@ set search_path = pg_catalog, pg_temp as $$
     )
     -- Workers that start together share them.
     for no key update skip locked
-  ) as lost
+  ),
+  -- All in one call: there may be one for each account of a large host.
+  job as (
+    select j.id, (j.payload ->> 'run_id')::bigint as run_id
+    from (
+      select array_agg(('backfill', json_build_object('run_id', l.id), null, null, null, null, null, null)::rollup_worker.job_spec) as specs
+      from lost as l
+    ) as l
+    cross join lateral rollup_worker.add_jobs(l.specs) as j
+    where l.specs is not null
+  ),
+  queued as (
+    update rollup.backfill_runs as r set job_id = j.id from job as j where r.id = j.run_id returning 1
+  )
+  select count(*) from queued
 $$;
 comment on function rollup.requeue_backfills() is
   'Gives a job to all runs that have not ended and have none, for when the queue was lost, restored without them, or has given them up; '

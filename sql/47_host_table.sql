@@ -66,7 +66,7 @@ begin
   with distrusted as (
     -- As after a change of the zone: what there is counts for nothing, and a rebuild under way claims nothing.
     update rollup.account_settings as s
-    set generation = rollup.next_generation(), updated_at = now()
+    set generation = rollup.next_generation(s.generation), updated_at = now()
     where s.reporting_timezone is not null and (
       v_tracked or exists (
         select from rollup.account_coverage as c where c.account_id = s.account_id and c.generation = s.generation and c.covered <> '{}'
@@ -98,7 +98,12 @@ begin
   for v_account_id in
     with zone as materialized (
       select z.name, rollup.zone_rules(z.name) as rules
-      from (select distinct s.reporting_timezone as name from rollup.account_settings as s where s.reporting_timezone is not null) as z
+      from (
+        select distinct s.reporting_timezone as name
+        from rollup.account_settings as s
+        join rollup.account_coverage as c on c.account_id = s.account_id and c.zone_rules is not null
+        where s.reporting_timezone is not null
+      ) as z
     )
     select s.account_id
     from rollup.account_settings as s
@@ -106,7 +111,7 @@ begin
     join zone as z on z.name = s.reporting_timezone
     where z.rules <> c.zone_rules
   loop
-    update rollup.account_settings as s set generation = rollup.next_generation(), updated_at = now() where s.account_id = v_account_id;
+    update rollup.account_settings as s set generation = rollup.next_generation(s.generation), updated_at = now() where s.account_id = v_account_id;
     perform rollup.enqueue_backfill(v_account_id);
     v_accounts := v_accounts + 1;
   end loop;

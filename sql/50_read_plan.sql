@@ -114,11 +114,7 @@ begin
     perform rollup.require_known_account(p_account_id);
   end if;
   if p_timezone is not null and p_timezone is distinct from v_account.reporting_timezone then
-    -- Such a name is not one of PostgreSQL's other ways to write a zone: those have an offset, and abbreviations no slash.
-    return case
-      when p_timezone ~ '^[A-Za-z_]+(/[A-Za-z_-]+)+$' and p_timezone !~ '^(posix|right)/' and rollup.has_timezone(p_timezone) then p_timezone
-      else rollup.find_timezone(p_timezone)
-    end;
+    return rollup.find_timezone(p_timezone);
   end if;
   if not rollup.has_timezone(coalesce(v_account.reporting_timezone, 'UTC')) then
     raise exception using

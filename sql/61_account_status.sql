@@ -90,16 +90,20 @@ select rollup.define_view('account_status', $view$
     c.last_verification_differences,
     rollup.awaited_by(c.awaited) as awaited_by,
     case
+      when s.reporting_timezone is null and s.host_timezone <> ''
+        then format('no time zone: "%s", which stands in public.accounts.settings, is none', s.host_timezone)
       when s.reporting_timezone is null then null
       when not rollup.has_timezone(s.reporting_timezone) then 'this server does not know its time zone'
       when c.generation = s.generation and c.covered <> '{}' and c.host_relation is distinct from rollup.host_relation()
         then 'its rollups were made from another table than public.reporting_events is now'
       when c.generation = s.generation and c.covered <> '{}' and not rollup.knows_partitions()
         then 'public.reporting_events has other partitions than when the worker last looked'
-      when m.all_days then 'all of its days are dirty'
+      when m.all_days and c.covered <> '{}' then 'all of its days are dirty'
       when exists (select from rollup.dirty_marks as k where k.account_id = s.account_id and k.date <= c.sealed_through)
         then 'late changes of sealed days could not be added'
-    end as problem
+      else rollup.host_setting_obstacle(s.account_id)
+    end as problem,
+    s.host_timezone
   from rollup.account_settings as s
   left join rollup.account_coverage as c on c.account_id = s.account_id
   left join (
@@ -122,4 +126,5 @@ comment on view rollup.account_status is
   'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; '
   'dirty_days: days that the trigger could not keep (an account-wide mark makes covered_share 0); running_backfill_id: of backfill_runs; '
   'awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of '
-  'its days from being read from rollups and does not go by itself.';
+  'its days from being read from rollups and does not go by itself; host_timezone: the name in public.accounts.settings, where the host keeps '
+  'one.';

@@ -134,6 +134,8 @@ set search_path = pg_catalog, pg_temp as $$
   union all
   select o from rollup.host_table_obstacles() as o
   union all
+  select o from rollup.host_setting_obstacles() as o
+  union all
   select format('Account %s has more than 100,000 pending changes: until a worker has folded them its reads are slower.', a)
   from rollup.accounts_to_fold() as a
   where exists (select from rollup.deltas as d where d.account_id = a offset 100000)

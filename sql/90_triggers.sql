@@ -50,5 +50,19 @@ begin
 end
 $$;
 
+-- And those on its accounts, where it keeps zones in their settings and lets us have a trigger there.
+do $$
+declare
+  v_wanted record;
+begin
+  if has_table_privilege(rollup.host_accounts(), 'trigger') then
+    for v_wanted in select * from rollup.missing_host_setting_triggers() loop
+      execute format(
+        'create or replace trigger %I %s execute function rollup.track_host_setting()', v_wanted.name, v_wanted.definition
+      );
+    end loop;
+  end if;
+end
+$$;
+
 select rollup.watch_host_table();
-select rollup.watch_zone_rules();

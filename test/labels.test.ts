@@ -88,8 +88,11 @@ async function brokenPromises(): Promise<string[]> {
 
 test("no function promises more than what it uses keeps", async () => {
   // That one is volatile for no reason: it looks into the catalogs, as others do that are stable.
+  // What the other sets is its own: it is as it was when the function returns.
   const lines = (await brokenPromises()).filter(
-    (line) => !line.endsWith("uses pg_partition_tree(regclass)"),
+    (line) =>
+      !line.endsWith("uses pg_partition_tree(regclass)") &&
+      line !== "rollup.listed_timezone(text) uses set_config(text,text,boolean)",
   );
   assert.equal(lines, []);
   const [found] = await sql<{ functions: number }[]>`

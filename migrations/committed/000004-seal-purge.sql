@@ -1,5 +1,5 @@
---! Previous: sha1:a6fecdb0742e64be6dd30bda2a4641fba7bb5572
---! Hash: sha1:a8dccdbfc8ebb53f94919b96c7c258a861c880eb
+--! Previous: sha1:581ade8ad26e3efb4160b653123b253d7f091a47
+--! Hash: sha1:f0f823f79e90debca4663e11e0a77f5e94d7887e
 --! Message: seal purge
 
 -- Which days are sealed stands in account_coverage since the first migration.

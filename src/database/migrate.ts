@@ -129,6 +129,7 @@ async function install(
   const applied = found ? sources : [await hostTables(session), ...sources];
   await applySources(session, applied);
   await requestReader(session);
+  await bringUpToDate(session);
   const [server] = await sql<{ version: string }[]>`
     select current_setting('server_version') as version`;
   return {
@@ -385,17 +386,39 @@ async function applySources(session: Session, sources: Source[]): Promise<void> 
       );
       const before = await transaction`
         select oid, ctid from pg_proc where pronamespace = 'rollup'::regnamespace`;
-      for (const source of sources) await applySource(transaction, source);
-      // A function that is replaced gets another ctid.
-      const leftover = await transaction<{ name: string }[]>`
-        select p.oid::regprocedure::text as name
-        from jsonb_to_recordset(${JSON.stringify(before)}::text::jsonb) as b (oid oid, ctid tid)
-        join pg_proc as p on p.oid = b.oid and p.ctid = b.ctid`;
-      for (const { name } of leftover) {
-        await transaction.script(`drop function if exists ${name} cascade`);
+      for (const source of sources) {
+        // Privileges touch functions that are no longer defined, too.
+        if (source.name === "91_privileges.sql") await dropLeftovers(transaction, before);
+        await applySource(transaction, source);
       }
     }),
   );
+}
+
+/** Drops the functions that are as they were before: one that is replaced gets another ctid. */
+async function dropLeftovers(transaction: Transaction, before: unknown): Promise<void> {
+  const leftover = await transaction<{ name: string }[]>`
+    select p.oid::regprocedure::text as name
+    from jsonb_to_recordset(${JSON.stringify(before)}::text::jsonb) as b (oid oid, ctid tid)
+    join pg_proc as p on p.oid = b.oid and p.ctid = b.ctid`;
+  for (const { name } of leftover) {
+    await transaction.script(`drop function if exists ${name} cascade`);
+  }
+}
+
+/** What concerns accounts, of which there may be many: apart, for by now the host's tables are locked no more. */
+async function bringUpToDate(session: Session): Promise<void> {
+  const { sql, log } = session;
+  await withoutQueueing(session, async () => {
+    await sql`select rollup.watch_zone_rules()`;
+    const [row] = await sql<{ accounts: string }[]>`
+      select rollup.follow_host_settings() as accounts`;
+    const accounts = Number(row?.accounts);
+    if (accounts > 0) log(`Took over the time zones of ${accounts} accounts from their settings.`);
+  });
+  const obstacles = await sql<{ obstacle: string }[]>`
+    select o as obstacle from rollup.host_setting_obstacles() as o`;
+  for (const { obstacle } of obstacles) log(obstacle);
 }
 
 async function applySource(transaction: Transaction, source: Source): Promise<void> {

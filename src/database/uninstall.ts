@@ -125,7 +125,8 @@ async function refuseDependents(transaction: Transaction, present: Schema[]): Pr
         select
         from pg_trigger as t
         where d.classid = 'pg_trigger'::regclass and t.oid = d.objid
-          and t.tgrelid = to_regclass('public.reporting_events') and starts_with(t.tgname, 'reporting_events_rollup_')
+          and t.tgrelid in (to_regclass('public.reporting_events'), to_regclass('public.accounts'))
+          and starts_with(t.tgname, 'reporting_events_rollup_')
       )
     order by 1`;
   if (found.length === 0) return;

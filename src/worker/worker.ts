@@ -8,7 +8,7 @@ import { pause, repeatedly } from "../database/retry.js";
 import { Queue } from "./queue.js";
 import { fold } from "./tasks/fold.js";
 import { health } from "./tasks/health.js";
-import { forget, repair, requeue, watch, watchZones } from "./tasks/repair.js";
+import { follow, forget, repair, requeue, watch, watchZones } from "./tasks/repair.js";
 import type { WorkerContext } from "./tasks/task.js";
 import { Trouble } from "./trouble.js";
 
@@ -82,6 +82,7 @@ function startTimers(
       await fold(context, signal);
       await repair(context);
     }),
+    timer("following the host's settings", 10_000, () => follow(context)),
     timer("watching the host's table", minute, () => watch(context)),
     timer("watching time zones", 24 * 60 * minute, () => watchZones(context, url)),
     timer("forgetting old backfills", 24 * 60 * minute, () => forget(context)),

@@ -115,11 +115,7 @@ async function copyRows(from: Sql, url: string): Promise<void> {
       await to.unsafe(`copy ${name} from stdin`).writable(),
     );
   }
-  for (const sequence of [
-    "rollup.generations",
-    "rollup.backfill_runs_id_seq",
-    "public.reporting_events_id_seq",
-  ]) {
+  for (const sequence of ["rollup.backfill_runs_id_seq", "public.reporting_events_id_seq"]) {
     const [row] = await from.unsafe(`select last_value::int as value from ${sequence}`);
     await to`select setval(${sequence}, ${row?.value})`;
   }

@@ -225,7 +225,7 @@ for (const [what, begin] of [
   [
     "the host's table was changed behind our back",
     (account: number) =>
-      sql`update rollup.account_settings set generation = rollup.next_generation() where account_id = ${account}`,
+      sql`update rollup.account_settings set generation = rollup.next_generation(generation) where account_id = ${account}`,
   ],
   [
     "the host's table is another",

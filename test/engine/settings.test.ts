@@ -1,6 +1,7 @@
 /** What people decide for an account. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import type { Sql } from "../support/client.js";
 import { database } from "../support/database.js";
 import {
   accountIn,
@@ -162,17 +163,31 @@ test("a zone there and back: an old delta of the same zone does not count again 
   assert.equal(await stored(account), [`2026-02-11 account ${account} first_response 1 1 1`]);
 });
 
-test("generations never repeat, not even after a rollback (rule: a global sequence)", async () => {
+test("generations of an account only grow; of a change that was rolled back nothing is left", async () => {
   const account = await accountIn("UTC");
-  const rolledBack = await sql
-    .begin(async (tx) => {
-      const [row] =
-        await tx`select generation from rollup.set_reporting_timezone(${account}, 'Asia/Tokyo')`;
-      throw Object.assign(new Error("back"), { generation: row?.generation });
-    })
-    .catch((error) => error.generation);
-  const next = await setZone(account, "Asia/Kolkata");
-  assert.ok(BigInt(next.generation) > BigInt(rolledBack));
+  await sql`select rollup.set_write_mode(${account}, 'append')`;
+  const generations = [(await setZone(account, "Asia/Kolkata")).generation];
+  await sql.begin(async (tx) => {
+    await tx
+      .savepoint(async (nested) => {
+        await nested`select rollup.set_reporting_timezone(${account}, 'Asia/Tokyo')`;
+        await insert(nested as unknown as Sql, account, { created_at: "2026-02-11 17:00:00" });
+        throw new Error("back");
+      })
+      .catch(() => {});
+    await tx`select rollup.set_reporting_timezone(${account}, 'America/New_York')`;
+    await insert(tx as unknown as Sql, account, { created_at: "2026-02-12 04:00:00" });
+  });
+  generations.push((await setZone(account, "UTC")).generation);
+  generations.push((await setZone(account, "America/New_York")).generation);
+  assert.equal(
+    generations.map(Number),
+    [...generations].map(Number).sort((a, b) => a - b),
+  );
+  assert.is(new Set(generations).size, 3);
+  await sql`select rollup.backfill(${account})`;
+  await assertExactEverywhere(account);
+  assert.equal(await stored(account), [`2026-02-11 account ${account} first_response 1 1 1`]);
 });
 
 test("the setter takes no lock of an account and waits for no writer", async () => {

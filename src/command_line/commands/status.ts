@@ -19,6 +19,8 @@ interface AccountStatus {
   sealed_through: string | null;
   last_verified_at: string | null;
   last_verification_differences: string | null;
+  problem: string | null;
+  host_timezone: string | null;
 }
 
 interface Run {
@@ -78,6 +80,9 @@ async function showAll(out: Output, sql: Sql): Promise<number> {
     status.running_backfill_id ?? "–",
   ]);
   out.line(table(columns, rows));
+  for (const { account_id, problem } of accounts) {
+    if (problem !== null) out.line(`${pc.yellow("!")} account ${account_id}: ${problem}`);
+  }
   for (const warning of warnings) out.line(`${pc.yellow("!")} ${warning}`);
   return 0;
 }
@@ -101,7 +106,8 @@ async function showOne(out: Output, sql: Sql, account: number): Promise<number> 
   }
   out.line(
     facts([
-      ["time zone", status.reporting_timezone ?? "none: no rollups are kept"],
+      ["time zone", timezone(status)],
+      ...optional("problem", status.problem),
       ["reads use rollups", status.reporting_events_rollup ? "yes, where days are covered" : "no"],
       ["covered", `${share(status)} of its history ${pc.dim(status.covered)}`],
       ["dirty days", whole(status.dirty_days)],
@@ -115,6 +121,13 @@ async function showOne(out: Output, sql: Sql, account: number): Promise<number> 
     out.line(runTable(runs));
   }
   return 0;
+}
+
+function timezone({ reporting_timezone, host_timezone }: AccountStatus): string {
+  if (reporting_timezone === null) return "none: no rollups are kept";
+  return host_timezone && host_timezone !== reporting_timezone
+    ? `${reporting_timezone} ${pc.dim(`"${host_timezone}" in public.accounts.settings`)}`
+    : reporting_timezone;
 }
 
 function reads({ reporting_events_rollup }: AccountStatus): string {

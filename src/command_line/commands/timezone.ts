@@ -34,7 +34,7 @@ export function registerTimezone(program: Command): void {
     .usage("[options] <accounts...> [zone]")
     .argument(
       "<words...>",
-      `${accountsHelp}; then an IANA name such as America/New_York, or "${none}"; without it, you are asked`,
+      `${accountsHelp}; then a name such as America/New_York, or of Rails such as Chennai, or "${none}"; without it, you are asked`,
     )
     .option(...allOption)
     .option("-y, --yes", "do not ask")
@@ -52,15 +52,19 @@ async function timezone(
   const accounts = await chooseAccounts(sql, named, { all, withTimezone: false });
   const only = onlyOne(named);
   if (only !== undefined) return setZone(sql, out, only, rest, yes);
-  const zone = await chooseZone(sql, `${accounts.length} accounts`, rest.join(" ") || undefined);
+  const zone = await chooseZone(
+    sql,
+    out,
+    `${accounts.length} accounts`,
+    rest.join(" ") || undefined,
+  );
   if (!yes && !(await agreed(`Set ${zone ?? none} for ${accounts.length} accounts?`))) {
     out.progress("Nothing was changed.");
     return 1;
   }
   return forEachAccount(out, named, accounts, async (own, account) => {
     await sql`select rollup.require_known_account(${account})`;
-    const [set] = await sql`
-      select s.* from rollup.set_reporting_timezone(${account}, ${zone}) as s`;
+    const [set] = await writeZone(sql, account, zone);
     own.document(set);
     own.line(doneText(account, zone));
     return 0;
@@ -72,9 +76,11 @@ async function setZone(sql: Sql, out: Output, account: number, words: string[], 
   const [settings] = await sql<{ reporting_timezone: string | null }[]>`
     select * from rollup.account_settings where account_id = ${account}`;
   const current = settings?.reporting_timezone ?? null;
-  const zone = await chooseZone(sql, `account ${account}`, words.join(" ") || undefined);
+  const zone = await chooseZone(sql, out, `account ${account}`, words.join(" ") || undefined);
   if (zone === current) {
-    out.document(settings ?? null);
+    // Writes it where the host keeps it, if it does not stand there.
+    const [same] = await writeZone(sql, account, zone);
+    out.document(same);
     out.line(
       `Account ${account} ${current === null ? "has no time zone" : `is in ${current}`} already.`,
     );
@@ -85,7 +91,7 @@ async function setZone(sql: Sql, out: Output, account: number, words: string[], 
     out.progress("Nothing was changed.");
     return 1;
   }
-  const [set] = await sql`select s.* from rollup.set_reporting_timezone(${account}, ${zone}) as s`;
+  const [set] = await writeZone(sql, account, zone);
   out.document(set);
   showNext(out, account, zone);
   return 0;
@@ -99,8 +105,12 @@ function agreed(question: string): Promise<boolean> {
   return confirm(question);
 }
 
+function writeZone(sql: Sql, account: number, zone: string | null) {
+  return sql`select s.* from rollup.set_reporting_timezone(${account}, ${zone}) as s`;
+}
+
 /** The zone asked for, in its listed spelling; null for none. */
-async function chooseZone(sql: Sql, whose: string, given: string | undefined) {
+async function chooseZone(sql: Sql, out: Output, whose: string, given: string | undefined) {
   if (given === undefined) {
     requireTerminal(
       "No time zone was given",
@@ -111,7 +121,9 @@ async function chooseZone(sql: Sql, whose: string, given: string | undefined) {
   if (given.toLowerCase() === none) return null;
   if (parseOffset(given) !== undefined) throw await offsetIsNoZone(sql, given);
   const [found] = await sql<{ name: string }[]>`select rollup.find_timezone(${given}) as name`;
-  return found?.name ?? null;
+  const name = found?.name ?? null;
+  if (name?.toLowerCase() !== given.trim().toLowerCase()) out.line(`${given} is ${name}.`);
+  return name;
 }
 
 function askZone(zones: Timezone[], whose: string): Promise<string> {

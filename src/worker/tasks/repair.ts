@@ -8,6 +8,16 @@ export async function repair({ sql, log }: WorkerContext): Promise<void> {
   for (const { run_id } of runs) log("info", "backfill of dirty days queued", { run_id });
 }
 
+/** Follows the zones that the host keeps in the settings of its accounts, where its trigger could not. */
+export async function follow(context: WorkerContext): Promise<void> {
+  const { sql, log } = context;
+  const [row] = await sql<{ accounts: string }[]>`
+    select rollup.follow_host_settings() as accounts`;
+  if (Number(row?.accounts) === 0) return;
+  log("info", "time zones of the host's settings followed", { accounts: row?.accounts });
+  await requeue(context);
+}
+
 /** Looks whether the host's table was changed behind the triggers. */
 export async function watch({ sql, log }: WorkerContext): Promise<void> {
   const [row] = await sql<{ accounts: string }[]>`select rollup.watch_host_table() as accounts`;
