@@ -548,7 +548,10 @@ for (const [what, accounts] of [
     try {
       const lines: string[] = [];
       await migrate(other.url, { current: true, log: (line) => lines.push(line) });
-      assert.equal(lines, []);
+      assert.equal(
+        lines.filter((line) => line.includes("accounts")),
+        [],
+      );
       assert.is(await follow(other.sql), 0);
       await other.sql`select rollup.set_reporting_timezone(1, 'Chennai')`;
       assert.is(await zoneOf(1, other.sql), "Asia/Kolkata");
