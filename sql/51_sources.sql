@@ -68,35 +68,37 @@ returns table (
 )
 language sql stable parallel safe as $$
   select
-    rollup.event_period(e.created_at, (p_read).group_by, (p_read).timezone), e.dimension_id, e.conversation_id, part.sign,
-    rollup.microseconds(case when (p_read).business_hours then e.value_in_business_hours else e.value end),
-    case when (p_read).business_hours then e.value_in_business_hours else e.value end, e.created_at
-  from (
+    rollup.event_period(e.created_at, q.group_by, q.timezone), e.dimension_id, e.conversation_id, part.sign,
+    rollup.microseconds(case when q.business_hours then e.value_in_business_hours else e.value end),
+    case when q.business_hours then e.value_in_business_hours else e.value end, e.created_at
+  -- Field by field once, not for each event.
+  from (select (p_read).* offset 0) as q
+  cross join lateral (
     select
       1 as sign, days,
-      greatest((p_read).since at time zone 'UTC', rollup.scan_bound(lower(days), (p_read).timezone, '-2 days')) as first,
-      least((p_read).until at time zone 'UTC', rollup.scan_bound(upper(days), (p_read).timezone, '2 days')) as until
-    from unnest((p_read).raw_days) as days
+      greatest(q.since at time zone 'UTC', rollup.scan_bound(lower(days), q.timezone, '-2 days')) as first,
+      least(q.until at time zone 'UTC', rollup.scan_bound(upper(days), q.timezone, '2 days')) as until
+    from unnest(q.raw_days) as days
     union all
     select
-      -1, daterange((p_read).shortened_day, (p_read).shortened_day, '[]'), (p_read).until at time zone 'UTC',
-      rollup.scan_bound((p_read).shortened_day + 1, (p_read).timezone, '2 days')
-    where (p_read).shortened_day is not null
+      -1, daterange(q.shortened_day, q.shortened_day, '[]'), q.until at time zone 'UTC',
+      rollup.scan_bound(q.shortened_day + 1, q.timezone, '2 days')
+    where q.shortened_day is not null
   ) as part
   cross join lateral (
     select
       r.created_at, r.conversation_id, r.value, r.value_in_business_hours,
-      rollup.dimension_id((p_read).dimension_type, (p_read).account_id, r.user_id, r.inbox_id) as dimension_id
+      rollup.dimension_id(q.dimension_type, q.account_id, r.user_id, r.inbox_id) as dimension_id
     from public.reporting_events as r
-    where r.account_id = (p_read).account_id
+    where r.account_id = q.account_id
       and r.name = p_event_name
       and r.created_at >= part.first
       and r.created_at < part.until
     -- Keeps the bounds in the index scan of each part.
     offset 0
   ) as e
-  where e.dimension_id between (p_read).first_dimension_id and (p_read).last_dimension_id
-    and (part.days = '(,)' or rollup.local_date(e.created_at, (p_read).timezone) <@ part.days)
+  where e.dimension_id between q.first_dimension_id and q.last_dimension_id
+    and (part.days = '(,)' or rollup.local_date(e.created_at, q.timezone) <@ part.days)
 $$;
 comment on function rollup.raw_rows(rollup.read, text) is
   'The raw events of an event name that a read takes as they are; sign -1: those that it takes off the last of its days. value: in '
