@@ -33,6 +33,9 @@ create table rollup.account_coverage (
   host_relation oid,
   zone_rules text,
   awaited text[],
+  purged daterange,
+  purge_next date,
+  purged_events bigint not null default 0,
   PRIMARY KEY (account_id)
 );
 comment on table rollup.account_coverage is 'Which days the rollups of an account hold completely. Changed under the account''s lock, but for two writers: a first zone adds the row, and migrate and the worker empty covered where triggers were missing.';
@@ -42,6 +45,9 @@ comment on column rollup.account_coverage.sealed_through is 'The last of the sea
 comment on column rollup.account_coverage.host_relation is 'The table whose events the account''s rollups hold; where public.reporting_events is another one they count for nothing.';
 comment on column rollup.account_coverage.zone_rules is 'Fingerprint of the clocks by which the account''s days were reckoned; where its zone has others now, its rollups begin anew.';
 comment on column rollup.account_coverage.awaited is 'Transactions that may still write under an older zone: days are claimed when they have ended. NULL: nobody has looked yet.';
+comment on column rollup.account_coverage.purged is 'The sealed days whose raw events were deleted, or are being; NULL: none. Set before the first is deleted.';
+comment on column rollup.account_coverage.purge_next is 'The day from which on the worker goes on deleting; NULL: no purge is under way.';
+comment on column rollup.account_coverage.purged_events is 'Raw events deleted so far.';
 
 create table rollup.account_settings (
   account_id integer not null,
@@ -203,9 +209,12 @@ create view rollup.account_status (
   last_verification_differences bigint,
   awaited_by text[],
   problem text,
-  host_timezone text
+  host_timezone text,
+  purged daterange,
+  purged_events bigint,
+  purging boolean
 ) as …;
-comment on view rollup.account_status is 'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; dirty_days: days that the trigger could not keep (an account-wide mark makes covered_share 0); running_backfill_id: of backfill_runs; awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of its days from being read from rollups and does not go by itself; host_timezone: the name in public.accounts.settings, where the host keeps one.';
+comment on view rollup.account_status is 'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; dirty_days: days that the trigger could not keep (an account-wide mark makes covered_share 0); running_backfill_id: of backfill_runs; awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of its days from being read from rollups and does not go by itself, and what sealed days miss; host_timezone: the name in public.accounts.settings, where the host keeps one; purged: the days whose raw events were or, while purging, are being deleted, and how many that have been.';
 
 create view rollup.daily_metrics (
   account_id integer,
@@ -1301,6 +1310,32 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = 300ms;
 comment on function rollup.unseal(p_account_id integer) is 'Takes the seal from the days of an account and returns the last of them, NULL if none was sealed. They follow their raw events again: they are read from these until the backfill that it queues has run. Errors: RU014 raw events were purged; else as in rollup.backfill. Example: select rollup.unseal(1);';
 
+create function rollup.queue_purge(p_account_id integer)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.queue_purge(p_account_id integer) is 'Gives a purge its job.';
+
+create function rollup.purge(p_account_id integer, p_before date)
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = 300ms;
+comment on function rollup.purge(p_account_id integer, p_before date) is 'Has the worker delete the raw events of an account before an account-local date, day by day, those that count towards a metric; returns how many have been deleted so far. All of these days must be sealed. Totals, distinct counts over any range and reports of whole days stay; from this call on reads that would need those raw events are an error, and the days cannot be unsealed. Progress: account_status. Errors: RU013 days are not sealed; else as in rollup.backfill. Example: select rollup.purge(1, ''2025-01-01'');';
+
+create function rollup.continue_purge(p_account_id integer, OUT day date, OUT events bigint)
+returns record
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = 300ms;
+comment on function rollup.continue_purge(p_account_id integer, OUT day date, OUT events bigint) is 'One step of a purge, for the job of the worker that repeats it, in a transaction of its own: deletes the raw events of the next day. day: which; NULL: none is left. The trigger''s deltas of these deletes do not count: the days are sealed. Waits for no lock of the host''s longer than lock_wait(). Errors as in rollup.backfill.';
+
+create function rollup.requeue_purges()
+returns bigint
+language sql volatile
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.requeue_purges() is 'Gives a job to all purges that have none, for when the queue was lost; returns how many.';
+
 -- sql/50_read_plan.sql
 
 create function rollup.read_metric(p_metric text)
@@ -1357,11 +1392,17 @@ language sql immutable parallel safe
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.split_periods(p_days datemultirange, p_group_by text) is 'Those days, from the first to the last, of the periods that have several pieces of p_days.';
 
+create function rollup.require_raw_events(p_read rollup.read, p_why text)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.require_raw_events(p_read rollup.read, p_why text) is 'Raises RU014 where a read takes raw events of days from which they were purged. p_why: why it takes them; NULL: parts of days.';
+
 create function rollup.choose_sources(p_read rollup.read, p_distinct boolean, p_why_raw text DEFAULT NULL::text)
 returns rollup.read
 language plpgsql stable
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.choose_sources(p_read rollup.read, p_distinct boolean, p_why_raw text) is 'A read with the days that it takes from rollups and from raw events. p_distinct: whether it counts distinct conversations; p_why_raw: why it comes from raw events alone, or NULL.';
+comment on function rollup.choose_sources(p_read rollup.read, p_distinct boolean, p_why_raw text) is 'A read with the days that it takes from rollups and from raw events. p_distinct: whether it counts distinct conversations; p_why_raw: why all must come from raw events, if so. Errors: RU014 raw events that it needs were purged.';
 
 create function rollup.read_plan(p_account_id integer, p_since timestamp with time zone, p_until timestamp with time zone, p_metric text DEFAULT NULL::text, p_group_by text DEFAULT 'day'::text, p_timezone text DEFAULT NULL::text)
 returns TABLE(starts_at timestamp with time zone, ends_at timestamp with time zone, source text, reason text)
@@ -1442,7 +1483,7 @@ set plan_cache_mode = force_generic_plan
 set jit = off
 set enable_seqscan = off
 set enable_sort = off;
-comment on function rollup.timeseries(p_account_id integer, p_metric text, p_since timestamp with time zone, p_until timestamp with time zone, p_group_by text, p_dimension_type text, p_dimension_id bigint, p_business_hours boolean, p_timezone text) is 'A report metric over [p_since, p_until) by local period: hour, day, week (from Sunday), month, quarter or year; a row for every period touched, at most 100,000; one without events is 0. period_start: its local beginning. value: the count; or the average, median or 90th percentile in seconds of the events that have the value, unrounded, NULL where events have none; or the rate in percent. count: the events, or the conversations where these are counted; what a rate divides by. bot_resolutions_net_count and rates depend on the whole range: a hand-off anywhere in it takes away its conversation''s bot resolutions. p_metric: see rollup.report_metrics. p_dimension_type: account, agent or inbox, the latter two with p_dimension_id. p_business_hours: of value_in_business_hours. p_timezone: IANA name, NULL: the account''s, or UTC. Exact at any moment; rollup.read_plan tells what it reads. Errors: RU001 zone, RU003 range, RU007 unknown account, RU008 unknown name, RU009 missing argument, RU011 row level security. Example: select * from rollup.timeseries(1, ''resolutions_count'', ''2026-01-01'', ''2027-01-01'', ''month'');';
+comment on function rollup.timeseries(p_account_id integer, p_metric text, p_since timestamp with time zone, p_until timestamp with time zone, p_group_by text, p_dimension_type text, p_dimension_id bigint, p_business_hours boolean, p_timezone text) is 'A report metric over [p_since, p_until) by local period: hour, day, week (from Sunday), month, quarter or year; a row for every period touched, at most 100,000; one without events is 0. period_start: its local beginning. value: the count; or the average, median or 90th percentile in seconds of the events that have the value, unrounded, NULL where events have none; or the rate in percent. count: the events, or the conversations where these are counted; what a rate divides by. bot_resolutions_net_count and rates depend on the whole range: a hand-off anywhere in it takes away its conversation''s bot resolutions. p_metric: see rollup.report_metrics. p_dimension_type: account, agent or inbox, the latter two with p_dimension_id. p_business_hours: of value_in_business_hours. p_timezone: IANA name, NULL: the account''s, or UTC. Exact at any moment; rollup.read_plan tells what it reads. Errors: RU001 zone, RU003 range, RU007 unknown account, RU008 unknown name, RU009 missing argument, RU011 row level security, RU014 raw events of purged days are needed. Example: select * from rollup.timeseries(1, ''resolutions_count'', ''2026-01-01'', ''2027-01-01'', ''month'');';
 
 create function rollup.aggregate(p_account_id integer, p_metric text, p_since timestamp with time zone, p_until timestamp with time zone, p_dimension_type text DEFAULT 'account'::text, p_dimension_id bigint DEFAULT NULL::bigint, p_business_hours boolean DEFAULT false, p_timezone text DEFAULT NULL::text)
 returns TABLE(value numeric, count bigint)

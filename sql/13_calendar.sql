@@ -83,12 +83,16 @@ declare
   v_first date := rollup.local_date(v_since - interval '1 microsecond', p_timezone) + 1;
   v_end date := rollup.local_date(v_until, p_timezone);
 begin
-  -- Where clocks change nearby, parts of a day may lie on either side of an instant: leave one more day to the raw events.
+  -- Where clocks change nearby, parts of a day may lie on either side of an instant: look at every minute.
   if not rollup.clocks_are_steady(v_since, p_timezone) then
-    v_first := v_first + 1;
+    v_first := greatest(v_first, (
+      select max(rollup.local_date(i.at, p_timezone)) + 1 from generate_series(v_since - interval '27 hours', v_since - interval '1 second', interval '1 minute') as i (at)
+    ));
   end if;
   if not rollup.clocks_are_steady(v_until, p_timezone) then
-    v_end := v_end - 1;
+    v_end := least(v_end, (
+      select min(rollup.local_date(i.at, p_timezone)) from generate_series(v_until, v_until + interval '27 hours', interval '1 minute') as i (at)
+    ));
   end if;
   return case when v_first < v_end then daterange(v_first, v_end) else 'empty' end;
 end

@@ -1,5 +1,5 @@
 -- Sealing: from then on days are what they were, plus late inserts and updates, whatever becomes of their raw events. What that means for
--- everything that touches a day: 22_coverage and delta_counts.
+-- everything that touches a day: 22_coverage and delta_counts. And purging, which lets go of raw events of sealed days.
 
 create or replace function rollup.require_sealable(
   p_account_id int, p_through date, p_unclean datemultirange, p_differing date[], p_changed boolean
@@ -94,6 +94,12 @@ begin
   perform rollup.require('unseal', jsonb_build_object('p_account_id', p_account_id));
   perform rollup.begin_rebuild('unseal', p_account_id);
   v_through := rollup.sealed_through(p_account_id);
+  if exists (select from rollup.account_coverage as c where c.account_id = p_account_id and c.purged is not null) then
+    raise exception using
+      errcode = 'RU014',
+      message = format('the days of account %s cannot be unsealed: raw events of them were purged', p_account_id),
+      hint = 'Their totals are all that is left of them. Days after the sealed ones are as they were.';
+  end if;
   if v_through is not null then
     -- Deletes may have gone by.
     update rollup.account_coverage as c
@@ -108,3 +114,113 @@ comment on function rollup.unseal(int) is
   'Takes the seal from the days of an account and returns the last of them, NULL if none was sealed. They follow their raw events again: they are '
   'read from these until the backfill that it queues has run. Errors: RU014 raw events were purged; else as in '
   'rollup.backfill. Example: select rollup.unseal(1);';
+
+-- Purging ------------------------------------------------------------------------------------------------------------
+
+create or replace function rollup.queue_purge(p_account_id int)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Without the worker's schema it waits; workers queue what has no job.
+  if to_regnamespace('rollup_worker') is not null then
+    perform rollup_worker.add_job('purge', json_build_object('account_id', p_account_id), job_key => format('purge %s', p_account_id));
+  end if;
+end
+$$;
+comment on function rollup.queue_purge(int) is 'Gives a purge its job.';
+
+create or replace function rollup.purge(p_account_id int, p_before date)
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '300ms' as $$
+declare
+  v_through date;
+  v_first date;
+begin
+  perform rollup.limit_lock_waits();
+  perform rollup.require('purge', jsonb_build_object('p_account_id', p_account_id, 'p_before', p_before));
+  perform rollup.require_finite('purge', p_before, p_before);
+  perform rollup.begin_rebuild('purge', p_account_id);
+  v_through := rollup.sealed_through(p_account_id);
+  if v_through is null or p_before > v_through + 1 then
+    raise exception using
+      errcode = 'RU013',
+      message = format(
+        'the raw events of account %s before %s cannot be purged: %s', p_account_id, p_before,
+        coalesce(format('only the days through %s are sealed', v_through), 'no day is sealed')
+      ),
+      hint = format('Seal the days first: select rollup.seal(%s, %L);', p_account_id, p_before - 1);
+  end if;
+  v_first := (
+    select min(r.date) from rollup.reporting_events_rollups as r where r.account_id = p_account_id and r.date < p_before and isfinite(r.date)
+  );
+  if v_first is not null then
+    update rollup.account_coverage as c
+    set purged = range_merge(coalesce(c.purged, 'empty'), daterange(v_first, p_before)), purge_next = v_first
+    where c.account_id = p_account_id;
+    perform rollup.queue_purge(p_account_id);
+  end if;
+  return (select c.purged_events from rollup.account_coverage as c where c.account_id = p_account_id);
+end
+$$;
+comment on function rollup.purge(int, date) is
+  'Has the worker delete the raw events of an account before an account-local date, day by day, those that count towards a metric; returns how many have been '
+  'deleted so far. All of these days must be sealed. Totals, distinct counts over any range and reports of whole days stay; from this '
+  'call on reads that would need those raw events are an error, and the days cannot be unsealed. Progress: account_status. Errors: RU013 days are not '
+  'sealed; else as in rollup.backfill. Example: select rollup.purge(1, ''2025-01-01'');';
+
+create or replace function rollup.continue_purge(p_account_id int, out day date, out events bigint)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '300ms' as $$
+declare
+  v_timezone text;
+begin
+  perform rollup.limit_lock_waits();
+  perform rollup.begin_rebuild('continue_purge', p_account_id, '1 s');
+  v_timezone := (select s.reporting_timezone from rollup.account_settings as s where s.account_id = p_account_id);
+  -- The next day that has events: looking from where the last one ended, past what was deleted.
+  day := (
+    select min(rollup.local_date(first.created_at, v_timezone))
+    from rollup.account_coverage as c
+    cross join unnest(rollup.event_names()) as n (name)
+    cross join lateral (
+      select e.created_at
+      from public.reporting_events as e
+      where e.account_id = p_account_id and e.name = n.name
+        and e.created_at >= rollup.utc_midnight(c.purge_next, -1)
+        and e.created_at <= rollup.utc_midnight(upper(c.purged), 1)
+        and rollup.local_date(e.created_at, v_timezone) >= c.purge_next
+        and rollup.local_date(e.created_at, v_timezone) < upper(c.purged)
+      order by e.created_at
+      limit 1
+    ) as first
+    where c.account_id = p_account_id
+  );
+  delete from public.reporting_events as e
+  where e.account_id = p_account_id and e.name = any (rollup.event_names())
+    and e.created_at >= rollup.utc_midnight(day, -1) and e.created_at <= rollup.utc_midnight(day, 2)
+    and rollup.local_date(e.created_at, v_timezone) = day;
+  get diagnostics events = row_count;
+  update rollup.account_coverage as c
+  set purge_next = day + 1, purged_events = c.purged_events + events
+  where c.account_id = p_account_id;
+end
+$$;
+comment on function rollup.continue_purge(int) is
+  'One step of a purge, for the job of the worker that repeats it, in a transaction of its own: deletes the raw events of the next day. day: which; NULL: none is '
+  'left. The trigger''s deltas of these deletes do not count: the days are sealed. Waits for no lock of the host''s longer than lock_wait(). Errors as in rollup.backfill.';
+
+create or replace function rollup.requeue_purges()
+returns bigint
+language sql volatile
+set search_path = pg_catalog, pg_temp as $$
+  select count(rollup.queue_purge(c.account_id))
+  from rollup.account_coverage as c
+  where c.purge_next is not null and not exists (
+    select from rollup_worker.jobs as j where j.key = format('purge %s', c.account_id) and j.attempts < j.max_attempts
+  )
+$$;
+comment on function rollup.requeue_purges() is 'Gives a job to all purges that have none, for when the queue was lost; returns how many.';

@@ -247,6 +247,48 @@ $$;
 comment on function rollup.split_periods(datemultirange, text) is
   'Those days, from the first to the last, of the periods that have several pieces of p_days.';
 
+create or replace function rollup.require_raw_events(p_read rollup.read, p_why text)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_purged daterange;
+  v_timezone text;
+  v_needed datemultirange;
+begin
+  if p_read.since = p_read.until or (p_read.raw_days = '{}' and p_read.shortened_day is null) then
+    return;
+  end if;
+  select c.purged, s.reporting_timezone into v_purged, v_timezone
+  from rollup.account_coverage as c
+  join rollup.account_settings as s on s.account_id = c.account_id
+  where c.account_id = p_read.account_id and c.purged is not null;
+  if v_purged is null then
+    return;
+  end if;
+  v_needed := datemultirange(v_purged) * case
+    when p_read.raw_days = '{(,)}' then datemultirange(rollup.touched_days(p_read.since, p_read.until, v_timezone))
+    else p_read.raw_days + case
+      when p_read.shortened_day is null then '{}' else datemultirange(daterange(p_read.shortened_day, p_read.shortened_day, '[]'))
+    end
+  end;
+  if v_needed <> '{}' then
+    raise exception using
+      errcode = 'RU014',
+      message = format(
+        'this read needs raw events of account %s that were purged, of %s: %s', p_read.account_id, v_needed,
+        coalesce(p_why, 'parts of days do not come from rollups')
+      ),
+      hint = format(
+        'Of %s whole days of %s are left: read from midnight to midnight there, by day or longer, no percentiles, with the flag reporting_events_rollup on.',
+        v_purged, v_timezone
+      );
+  end if;
+end
+$$;
+comment on function rollup.require_raw_events(rollup.read, text) is
+  'Raises RU014 where a read takes raw events of days from which they were purged. p_why: why it takes them; NULL: parts of days.';
+
 create or replace function rollup.choose_sources(p_read rollup.read, p_distinct boolean, p_why_raw text default null)
 returns rollup.read
 language plpgsql stable
@@ -256,7 +298,9 @@ declare
   v_days datemultirange;
 begin
   select * into v_settings from rollup.account_settings as s where s.account_id = p_read.account_id;
-  if p_read.since = p_read.until or coalesce(p_why_raw, rollup.why_raw(v_settings, p_read)) is not null then
+  p_why_raw := coalesce(p_why_raw, rollup.why_raw(v_settings, p_read));
+  if p_read.since = p_read.until or p_why_raw is not null then
+    perform rollup.require_raw_events(p_read, p_why_raw);
     return p_read;
   end if;
   v_days := rollup.clean_days(p_read.account_id);
@@ -266,9 +310,10 @@ begin
     coalesce(rollup.day_begins(p_read.shortened_day + 1, p_read.timezone), p_read.until),
     p_read.timezone
   ));
-  -- Distinct counts do not add up across pieces: a period whose clean days are not in one piece is read raw.
+  -- Distinct counts do not add up across pieces: a period whose clean days are not in one piece is read raw, sealed days apart, which
+  -- are one piece and may have no raw events.
   if p_distinct and v_days <> datemultirange(range_merge(v_days)) then
-    v_days := v_days - rollup.split_periods(v_days, p_read.group_by);
+    v_days := v_days - (rollup.split_periods(v_days, p_read.group_by) - rollup.sealed_days(p_read.account_id));
     if not v_days @> p_read.shortened_day then
       p_read.shortened_day := null;
     end if;
@@ -277,12 +322,13 @@ begin
     p_read.rollup_days := v_days;
     p_read.raw_days := datemultirange(rollup.touched_days(p_read.since, p_read.until, p_read.timezone)) - v_days;
   end if;
+  perform rollup.require_raw_events(p_read, null);
   return p_read;
 end
 $$;
 comment on function rollup.choose_sources(rollup.read, boolean, text) is
   'A read with the days that it takes from rollups and from raw events. p_distinct: whether it counts distinct conversations; p_why_raw: '
-  'why it comes from raw events alone, or NULL.';
+  'why all must come from raw events, if so. Errors: RU014 raw events that it needs were purged.';
 
 -- As a report --------------------------------------------------------------------------------------------------------
 
@@ -314,6 +360,7 @@ begin
   select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
   v_why := coalesce(v_why, rollup.why_raw(v_settings, v_read));
   if v_why is not null then
+    perform rollup.require_raw_events(v_read, v_why);
     return query select p_since, p_until, 'raw', v_why;
     return;
   end if;

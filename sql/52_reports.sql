@@ -42,7 +42,7 @@ comment on function rollup.timeseries(int, text, timestamptz, timestamptz, text,
   'on the whole range: a hand-off anywhere in it takes away its conversation''s bot resolutions. p_metric: see rollup.report_metrics. p_dimension_type: account, agent or inbox, the latter two with '
   'p_dimension_id. p_business_hours: of value_in_business_hours. p_timezone: IANA name, NULL: the account''s, or UTC. Exact at any '
   'moment; rollup.read_plan tells what it reads. Errors: RU001 zone, RU003 range, RU007 unknown account, RU008 unknown name, RU009 '
-  'missing argument, RU011 row level security. '
+  'missing argument, RU011 row level security, RU014 raw events of purged days are needed. '
   'Example: select * from rollup.timeseries(1, ''resolutions_count'', ''2026-01-01'', ''2027-01-01'', ''month'');';
 
 create or replace function rollup.aggregate(

@@ -103,7 +103,10 @@ select rollup.define_view('account_status', $view$
         then 'late changes of sealed days could not be added'
       else rollup.host_setting_obstacle(s.account_id)
     end as problem,
-    s.host_timezone
+    s.host_timezone,
+    c.purged,
+    c.purged_events,
+    c.purge_next is not null as purging
   from rollup.account_settings as s
   left join rollup.account_coverage as c on c.account_id = s.account_id
   left join (
@@ -126,5 +129,6 @@ comment on view rollup.account_status is
   'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; '
   'dirty_days: days that the trigger could not keep (an account-wide mark makes covered_share 0); running_backfill_id: of backfill_runs; '
   'awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of '
-  'its days from being read from rollups and does not go by itself; host_timezone: the name in public.accounts.settings, where the host keeps '
-  'one.';
+  'its days from being read from rollups and does not go by itself, and what sealed days miss; host_timezone: the name in '
+  'public.accounts.settings, where the host keeps one; purged: the days whose raw events were or, while purging, are being deleted, and how '
+  'many that have been.';

@@ -1675,4 +1675,72 @@ export const mutations: Mutation[] = [
     },
     killedBy: ["reads/metrics.test.ts", "what has none is apart"],
   },
+  {
+    rule: "purged days are not unsealed",
+    change: "they may be",
+    edits: {
+      "49_seal.sql": [
+        ["where c.account_id = p_account_id and c.purged is not null) then", "where false) then"],
+      ],
+    },
+    killedBy: ["engine/purge.test.ts", "a year purged"],
+  },
+  {
+    rule: "only sealed days are purged",
+    change: "whatever is asked",
+    edits: {
+      "49_seal.sql": [["if v_through is null or p_before > v_through + 1 then", "if false then"]],
+    },
+    killedBy: ["engine/purge.test.ts", "only sealed days are purged"],
+  },
+  {
+    rule: "no read misses purged raw events",
+    change: "they are left out",
+    edits: {
+      "50_read_plan.sql": [["  if v_needed <> '{}' then", "  if false then"]],
+    },
+    killedBy: ["engine/purge.test.ts", "reads that need purged raw events"],
+  },
+  {
+    rule: "no read misses purged raw events",
+    change: "a day cut off at its end does",
+    edits: {
+      "50_read_plan.sql": [
+        [
+          "when p_read.shortened_day is null then '{}' else datemultirange(daterange(p_read.shortened_day, p_read.shortened_day, '[]'))",
+          "when true then '{}'::datemultirange",
+        ],
+      ],
+    },
+    killedBy: ["engine/purge.test.ts", "reads that need purged raw events"],
+  },
+  {
+    rule: "sealed days are one piece for distinct counts",
+    change: "periods with gaps are read raw",
+    edits: {
+      "50_read_plan.sql": [
+        [
+          "(rollup.split_periods(v_days, p_read.group_by) - rollup.sealed_days(p_read.account_id))",
+          "rollup.split_periods(v_days, p_read.group_by)",
+        ],
+      ],
+    },
+    killedBy: ["engine/purge.test.ts", "a year purged"],
+  },
+  {
+    rule: "a day that begins where clocks change is whole",
+    change: "it is read raw",
+    edits: {
+      "13_calendar.sql": [["v_first := greatest(v_first, (", "v_first := greatest(v_first + 1, ("]],
+    },
+    killedBy: ["engine/purge.test.ts", "a year purged"],
+  },
+  {
+    rule: "a day that ends where clocks change is whole",
+    change: "it is read raw",
+    edits: {
+      "13_calendar.sql": [["v_end := least(v_end, (", "v_end := least(v_end - 1, ("]],
+    },
+    killedBy: ["engine/purge.test.ts", "a year purged"],
+  },
 ];

@@ -5,6 +5,7 @@ import { pgPool, type Sql } from "../database/connection.js";
 import { workerSchema } from "../database/ours.js";
 import { repeatedly } from "../database/retry.js";
 import { backfill } from "./tasks/backfill.js";
+import { purge } from "./tasks/purge.js";
 import { requeue } from "./tasks/repair.js";
 import type { WorkerContext } from "./tasks/task.js";
 import type { Trouble } from "./trouble.js";
@@ -96,6 +97,7 @@ export class Queue {
     const { concurrency, context } = this.#options;
     const tasks: TaskList = {
       backfill: (payload, { job }) => backfill(context, payload, { jobId: job.id, signal }),
+      purge: (payload) => purge(context, payload, signal),
     };
     return graphileWorker.run({
       pgPool,

@@ -8,6 +8,7 @@ import { pause, repeatedly } from "../database/retry.js";
 import { Queue } from "./queue.js";
 import { fold } from "./tasks/fold.js";
 import { health } from "./tasks/health.js";
+import { requeuePurges } from "./tasks/purge.js";
 import { follow, forget, repair, requeue, watch, watchZones } from "./tasks/repair.js";
 import type { WorkerContext } from "./tasks/task.js";
 import { Trouble } from "./trouble.js";
@@ -89,6 +90,7 @@ function startTimers(
     pause(minute, signal).then(() =>
       timer("the health line", minute, async () => {
         await requeue(context);
+        await requeuePurges(context);
         await health(context);
       }),
     ),

@@ -426,4 +426,25 @@ worker("on a database that is not migrated it says so", async () => {
   assert.not.match(stderr, /\n {4}at /);
 });
 
+worker("purges the raw events of sealed days, as a job", async () => {
+  const { sql, url } = await prepared();
+  await sql`select rollup.backfill(1)`;
+  const [day] = await sql<{ last: string; before: string }[]>`
+    select max(date)::text as last, (max(date) + 1)::text as before
+    from rollup.reporting_events_rollups
+    where account_id = 1 and date < (now() at time zone 'America/New_York')::date`;
+  await sql`select rollup.seal(1, ${day?.last as string})`;
+  await sql`select rollup.purge(1, ${day?.before as string})`;
+  await start(url);
+  await eventually("the purge is done", async () => {
+    const [status] = await sql`select purging from rollup.account_status where account_id = 1`;
+    return status?.purging === false;
+  });
+  const [left] = await sql`
+    select count(*)::int as events from public.reporting_events
+    where account_id = 1 and name = any (rollup.event_names())
+      and (created_at at time zone 'UTC' at time zone 'America/New_York')::date <= ${day?.last as string}`;
+  assert.equal(left, { events: 0 });
+});
+
 worker.run();
