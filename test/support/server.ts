@@ -55,7 +55,11 @@ export async function startTestServer(major: string): Promise<TestServer> {
   const server = testServer(major, cluster, await startServer(cluster));
   try {
     const owner = owners[major] as string;
-    if (owner !== "postgres") await server.run(`create role ${owner} login password '${owner}'`);
+    if (owner !== "postgres") {
+      await server.run(`create role ${owner} login password '${owner}'`);
+      // It may not make roles itself.
+      await server.run(`create role rollup_reader admin ${owner}`);
+    }
     await server.createDatabase(template, "template0");
     await migrate(await server.url(template), { current: true, createHostTables: true });
     return server;
