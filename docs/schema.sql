@@ -58,7 +58,9 @@ create table rollup.account_settings (
   created_at timestamp with time zone not null default now(),
   updated_at timestamp with time zone not null default now(),
   host_timezone text,
+  retention_months integer,
   PRIMARY KEY (account_id),
+  CHECK ((retention_months > 0)),
   CHECK ((write_mode = ANY (ARRAY['inline'::text, 'append'::text])))
 );
 comment on table rollup.account_settings is 'What people decide for an account; changed by the set_… functions only.';
@@ -67,6 +69,7 @@ comment on column rollup.account_settings.reporting_events_rollup is 'Whether re
 comment on column rollup.account_settings.write_mode is 'inline: the trigger updates the rollups itself whenever it can have the account''s lock; append: it leaves deltas to fold().';
 comment on column rollup.account_settings.generation is 'Grows with every change of the zone.';
 comment on column rollup.account_settings.host_timezone is 'The name in the host''s setting of the account that was followed last, empty for none; NULL: the host keeps no setting of this account.';
+comment on column rollup.account_settings.retention_months is 'For how many whole months raw events are kept, after which the worker seals and purges them; NULL: for ever.';
 
 create table rollup.backfill_chunks (
   account_id integer not null,
@@ -212,9 +215,10 @@ create view rollup.account_status (
   host_timezone text,
   purged daterange,
   purged_events bigint,
-  purging boolean
+  purging boolean,
+  retention_months integer
 ) as …;
-comment on view rollup.account_status is 'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; dirty_days: days that the trigger could not keep (an account-wide mark makes covered_share 0); running_backfill_id: of backfill_runs; awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of its days from being read from rollups and does not go by itself, and what sealed days miss; host_timezone: the name in public.accounts.settings, where the host keeps one; purged: the days whose raw events were or, while purging, are being deleted, and how many that have been.';
+comment on view rollup.account_status is 'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; dirty_days: days that the trigger could not keep (an account-wide mark makes covered_share 0); running_backfill_id: of backfill_runs; awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of its days from being read from rollups and does not go by itself, and what sealed days miss; host_timezone: the name in public.accounts.settings, where the host keeps one; purged: the days whose raw events were or, while purging, are being deleted, and how many that have been; retention_months: see set_retention.';
 
 create view rollup.daily_metrics (
   account_id integer,
@@ -1335,6 +1339,24 @@ returns bigint
 language sql volatile
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.requeue_purges() is 'Gives a job to all purges that have none, for when the queue was lost; returns how many.';
+
+create function rollup.set_retention(p_account_id integer, p_months integer)
+returns rollup.account_settings
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.set_retention(p_account_id integer, p_months integer) is 'For how many whole calendar months before the present one the raw events of an account are kept; NULL, as at first: all are. The worker seals and purges what is older as months go by. Returns the settings. Errors: RU003 less than 1, RU009 no account. Example: select rollup.set_retention(1, 13);';
+
+create function rollup.retention_due(p_now timestamp with time zone DEFAULT now())
+returns TABLE(account_id integer, before date)
+language sql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.retention_due(p_now timestamp with time zone) is 'The accounts whose raw events are to be sealed and purged by their retention, and before which day.';
+
+create function rollup.apply_retention(p_account_id integer, p_now timestamp with time zone DEFAULT now())
+returns date
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.apply_retention(p_account_id integer, p_now timestamp with time zone) is 'Seals and purges the raw events of an account that its retention lets go; returns the day before which, NULL if none is due. The worker does so once an hour. Errors as in rollup.seal and rollup.purge. Example: select rollup.apply_retention(1);';
 
 -- sql/50_read_plan.sql
 

@@ -224,3 +224,72 @@ set search_path = pg_catalog, pg_temp as $$
   )
 $$;
 comment on function rollup.requeue_purges() is 'Gives a job to all purges that have none, for when the queue was lost; returns how many.';
+
+-- Retention ----------------------------------------------------------------------------------------------------------
+
+create or replace function rollup.set_retention(p_account_id int, p_months int)
+returns rollup.account_settings
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_settings rollup.account_settings;
+begin
+  perform rollup.require('set_retention', jsonb_build_object('p_account_id', p_account_id));
+  if p_months < 1 then
+    raise exception using
+      errcode = 'RU003',
+      message = format('rollup.set_retention: raw events cannot be kept for %s months', p_months),
+      hint = 'Pass 1 or more whole months, or NULL to keep all.';
+  end if;
+  perform rollup.lock_settings(p_account_id);
+  update rollup.account_settings as s
+  set retention_months = p_months, updated_at = now()
+  where s.account_id = p_account_id
+  returning * into v_settings;
+  return v_settings;
+end
+$$;
+comment on function rollup.set_retention(int, int) is
+  'For how many whole calendar months before the present one the raw events of an account are kept; NULL, as at first: all are. The worker seals and '
+  'purges what is older as months go by. Returns the settings. Errors: RU003 less than 1, RU009 no account. '
+  'Example: select rollup.set_retention(1, 13);';
+
+create or replace function rollup.retention_due(p_now timestamptz default now())
+returns table (account_id int, before date)
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select s.account_id, d.before
+  from rollup.account_settings as s
+  join rollup.account_coverage as c on c.account_id = s.account_id
+  cross join lateral (
+    select (
+      date_trunc('month', rollup.local_date(p_now at time zone 'UTC', s.reporting_timezone)::timestamp)
+      - make_interval(months => s.retention_months)
+    )::date as before
+  ) as d
+  where s.retention_months is not null and rollup.has_timezone(s.reporting_timezone)
+    and d.before > coalesce(upper(c.purged), '-infinity')
+    and exists (select from rollup.reporting_events_rollups as r where r.account_id = s.account_id and r.date < d.before and isfinite(r.date))
+$$;
+comment on function rollup.retention_due(timestamptz) is
+  'The accounts whose raw events are to be sealed and purged by their retention, and before which day.';
+
+create or replace function rollup.apply_retention(p_account_id int, p_now timestamptz default now())
+returns date
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_before date := (select d.before from rollup.retention_due(p_now) as d where d.account_id = p_account_id);
+begin
+  if v_before is not null then
+    if rollup.first_unsealed_day(p_account_id, v_before) = v_before then
+      perform rollup.seal(p_account_id, v_before - 1);
+    end if;
+    perform rollup.purge(p_account_id, v_before);
+  end if;
+  return v_before;
+end
+$$;
+comment on function rollup.apply_retention(int, timestamptz) is
+  'Seals and purges the raw events of an account that its retention lets go; returns the day before which, NULL if none is due. The worker '
+  'does so once an hour. Errors as in rollup.seal and rollup.purge. Example: select rollup.apply_retention(1);';

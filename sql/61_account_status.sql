@@ -106,7 +106,8 @@ select rollup.define_view('account_status', $view$
     s.host_timezone,
     c.purged,
     c.purged_events,
-    c.purge_next is not null as purging
+    c.purge_next is not null as purging,
+    s.retention_months
   from rollup.account_settings as s
   left join rollup.account_coverage as c on c.account_id = s.account_id
   left join (
@@ -131,4 +132,4 @@ comment on view rollup.account_status is
   'awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of '
   'its days from being read from rollups and does not go by itself, and what sealed days miss; host_timezone: the name in '
   'public.accounts.settings, where the host keeps one; purged: the days whose raw events were or, while purging, are being deleted, and how '
-  'many that have been.';
+  'many that have been; retention_months: see set_retention.';

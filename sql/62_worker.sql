@@ -139,6 +139,11 @@ set search_path = pg_catalog, pg_temp as $$
   select format('Account %s has more than 100,000 pending changes: until a worker has folded them its reads are slower.', a)
   from rollup.accounts_to_fold() as a
   where exists (select from rollup.deltas as d where d.account_id = a offset 100000)
+  union all
+  select format(
+    'Raw events of account %s before %s are past their retention and were not purged. Why not: select rollup.apply_retention(%1$s);', r.account_id, r.before
+  )
+  from rollup.retention_due(now() - interval '1 day') as r
 $$;
 comment on function rollup.warnings() is
   'What somebody should see to, in plain words: work that nobody does, and backlogs. The worker logs it once a minute, status shows it.';

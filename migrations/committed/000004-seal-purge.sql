@@ -1,5 +1,5 @@
 --! Previous: sha1:581ade8ad26e3efb4160b653123b253d7f091a47
---! Hash: sha1:17332e2a0e972f2165d8b04597751ef4596b0484
+--! Hash: sha1:988614f418850609c4064dace935f49660f40a71
 --! Message: seal purge
 
 -- Which days are sealed stands in account_coverage since the first migration.
@@ -18,3 +18,8 @@ comment on column rollup.account_coverage.purged_events is 'Raw events deleted s
 
 -- Pending deltas are read by rollup.pending_deltas alone.
 alter type rollup.read drop attribute generation;
+
+alter table rollup.account_settings
+  add column retention_months int constraint account_settings_retention_months_check check (retention_months > 0);
+comment on column rollup.account_settings.retention_months is
+  'For how many whole months raw events are kept, after which the worker seals and purges them; NULL: for ever.';

@@ -8,7 +8,7 @@ import { pause, repeatedly } from "../database/retry.js";
 import { Queue } from "./queue.js";
 import { fold } from "./tasks/fold.js";
 import { health } from "./tasks/health.js";
-import { requeuePurges } from "./tasks/purge.js";
+import { requeuePurges, retain } from "./tasks/purge.js";
 import { follow, forget, repair, requeue, watch, watchZones } from "./tasks/repair.js";
 import type { WorkerContext } from "./tasks/task.js";
 import { Trouble } from "./trouble.js";
@@ -86,6 +86,7 @@ function startTimers(
     timer("following the host's settings", 10_000, () => follow(context)),
     timer("watching the host's table", minute, () => watch(context)),
     timer("watching time zones", 24 * 60 * minute, () => watchZones(context, url)),
+    timer("applying retention", 60 * minute, () => retain(context)),
     timer("forgetting old backfills", 24 * 60 * minute, () => forget(context)),
     pause(minute, signal).then(() =>
       timer("the health line", minute, async () => {

@@ -172,4 +172,50 @@ test("what comes late on a purged day counts, is never read raw, and goes with t
   assert.is(left.length, 0);
 });
 
+test("retention seals and purges whole months as they go by, off by default", async () => {
+  const account = await accountIn("America/New_York");
+  const apply = async (at: string) => {
+    const [row] =
+      await sql`select rollup.apply_retention(${account}, ${at}::timestamptz) as before`;
+    await purgeAll(sql, account);
+    return row?.before;
+  };
+  await insert(
+    sql,
+    account,
+    { created_at: "2026-01-15 12:00:00" },
+    { created_at: "2026-02-01 04:59:59" },
+    { created_at: "2026-02-01 05:00:00" },
+    { created_at: "2026-04-01 12:00:00" },
+  );
+  const kept = async () => {
+    const [row] = await sql<{ first: string }[]>`
+      select min(created_at)::text as first from public.reporting_events where account_id = ${account}`;
+    return row?.first;
+  };
+  assert.is(await apply("2026-05-01 04:00Z"), null);
+  for (const months of [0, -1])
+    assert.is(await sqlstate(sql`select rollup.set_retention(${account}, ${months})`), "RU003");
+  await sql`select rollup.set_retention(${account}, 3)`;
+  // The month there begins four hours after that of UTC.
+  assert.is(await apply("2026-05-01 03:59Z"), null);
+  assert.is(await apply("2026-05-01 04:00Z"), "2026-02-01");
+  assert.is(await kept(), "2026-02-01 05:00:00");
+  assert.is(await apply("2026-05-01 04:00Z"), null);
+  await sql`select rollup.set_retention(${account}, 1)`;
+  assert.is(await apply("2026-05-01 04:00Z"), "2026-04-01");
+  assert.is(await kept(), "2026-04-01 12:00:00");
+  const [status] = await sql`
+    select sealed_through::text, upper(purged)::text as purged_before, purged_events::int, retention_months
+    from rollup.account_status where account_id = ${account}`;
+  assert.equal(status, {
+    sealed_through: "2026-03-31",
+    purged_before: "2026-04-01",
+    purged_events: 3,
+    retention_months: 1,
+  });
+  await sql`select rollup.set_retention(${account}, null)`;
+  assert.is(await apply("2027-05-01 04:00Z"), null);
+});
+
 test.run();

@@ -19,6 +19,10 @@ interface AccountStatus {
   sealed_through: string | null;
   last_verified_at: string | null;
   last_verification_differences: string | null;
+  purged: string | null;
+  purged_events: string;
+  purging: boolean;
+  retention_months: number | null;
   problem: string | null;
   host_timezone: string | null;
 }
@@ -114,6 +118,8 @@ async function showOne(out: Output, sql: Sql, account: number): Promise<number> 
       ["pending changes", whole(status.pending_deltas)],
       ...optional("verified", verified(status)),
       ...optional("sealed through", status.sealed_through),
+      ...optional("purged", purged(status)),
+      ...optional("retention", retention(status)),
     ]),
   );
   if (runs.length > 0) {
@@ -146,6 +152,16 @@ function verified(status: AccountStatus): string | null {
   const { last_verified_at, last_verification_differences } = status;
   if (last_verified_at === null) return null;
   return `${last_verified_at.slice(0, 16)}, ${counted(last_verification_differences ?? 0, "difference")}`;
+}
+
+function purged({ purged, purged_events, purging }: AccountStatus): string | null {
+  if (purged === null) return null;
+  return `${purged}, ${counted(purged_events, "raw event")}${purging ? " so far" : ""}`;
+}
+
+function retention({ retention_months }: AccountStatus): string | null {
+  if (retention_months === null) return null;
+  return `raw events are kept for ${counted(retention_months, "whole month")}`;
 }
 
 function runTable(runs: Run[]): string {

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { isLostConnection, toUserError } from "../../database/errors.js";
 import type { WorkerContext } from "./task.js";
 
 const payload = z.object({ account_id: z.number().int() });
@@ -24,6 +25,23 @@ export async function purge(
     log("debug", "raw events purged", { account_id, ...step });
   }
   await sql`select rollup.queue_purge(${account_id})`;
+}
+
+/** Seals and purges what the accounts' retention lets go; an account that fails is left as it is. */
+export async function retain({ sql, log, done }: WorkerContext): Promise<void> {
+  const due = await sql<{ account_id: number; before: string }[]>`
+    select * from rollup.retention_due()`;
+  for (const { account_id, before } of due) {
+    try {
+      await sql`select rollup.apply_retention(${account_id})`;
+      log("info", "raw events past their retention are purged", { account_id, before });
+    } catch (error) {
+      if (isLostConnection(error)) throw error;
+      done.errors++;
+      const { message } = toUserError(error);
+      log("warn", "raw events past their retention not purged", { account_id, error: message });
+    }
+  }
 }
 
 /** Queues purges again whose job was lost. */
