@@ -1619,6 +1619,12 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.all_accounts(p_with_timezone boolean) is 'The accounts that have a time zone; without p_with_timezone also those that have none, of ours and of the host.';
 
+create function rollup.verification_steps(p_account_id integer, p_through date DEFAULT NULL::date)
+returns TABLE(from_date date, to_date date, events bigint)
+language sql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.verification_steps(p_account_id integer, p_through date) is 'The days of an account that are not sealed, through p_through (NULL: all), in steps of a second or so for rollup.verify and rollup.seal. NULL bounds are open.';
+
 -- sql/65_host_rollups.sql
 
 create function rollup.require_host_rollups()

@@ -114,3 +114,22 @@ end
 $$;
 comment on function rollup.all_accounts(boolean) is
   'The accounts that have a time zone; without p_with_timezone also those that have none, of ours and of the host.';
+
+create or replace function rollup.verification_steps(p_account_id int, p_through date default null)
+returns table (from_date date, to_date date, events bigint)
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select
+    case when isfinite(c.from_date) then c.from_date end,
+    case when isfinite(c.to_date) then c.to_date end,
+    c.events
+  from (
+    select rollup.first_unsealed_day(p_account_id, '-infinity') as first_day, coalesce(p_through, 'infinity') as last_day
+  ) as d
+  cross join lateral rollup.plan_chunks(p_account_id, d.first_day, d.last_day, 4 * rollup.chunk_events()) as c
+  where d.first_day <= d.last_day
+  order by c.chunk
+$$;
+comment on function rollup.verification_steps(int, date) is
+  'The days of an account that are not sealed, through p_through (NULL: all), in steps of a second or so for rollup.verify and rollup.seal. '
+  'NULL bounds are open.';

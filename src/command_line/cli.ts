@@ -8,6 +8,7 @@ import { registerDemo } from "./commands/demo.js";
 import { registerFlag } from "./commands/flag.js";
 import { registerMigrate } from "./commands/migrate.js";
 import { registerReport } from "./commands/report.js";
+import { registerSeal } from "./commands/seal.js";
 import { registerServer } from "./commands/server.js";
 import { registerStatus } from "./commands/status.js";
 import { registerTimezone } from "./commands/timezone.js";
@@ -48,6 +49,7 @@ registerStatus(program);
 registerReport(program);
 registerVerify(program);
 registerCompare(program);
+registerSeal(program);
 registerUninstall(program);
 // Options of all commands may also stand behind the command.
 for (const command of program.commands) {

@@ -95,7 +95,7 @@ export async function forEachAccount(
     const fate: Fate = { account_id };
     const own: Output = { ...out, document: (value) => Object.assign(fate, { result: value }) };
     try {
-      if ((await work(own, account_id)) !== 0) code = 1;
+      code = Math.max(code, await work(own, account_id));
     } catch (error) {
       Object.assign(fate, failure(error));
     }

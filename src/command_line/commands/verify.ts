@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import pc from "picocolors";
 import type { Sql } from "../../database/connection.js";
+import { UserError } from "../../database/errors.js";
 import { action, type Context } from "../command.js";
 import {
   accountsHelp,
@@ -12,6 +13,7 @@ import {
 } from "../fleet.js";
 import type { Output } from "../output.js";
 import { counted } from "../terminal/format.js";
+import { progressBar } from "../terminal/progress.js";
 import { table } from "../terminal/table.js";
 
 /** A row of `rollup.verify`. */
@@ -48,42 +50,95 @@ interface Options {
   repair?: boolean;
 }
 
-async function verify({ out, database }: Context, words: string[], { all, repair }: Options) {
+async function verify(context: Context, words: string[], { all, repair }: Options) {
   const named = onlyAccounts(words);
   requireAccounts(named, all);
+  const { out, interrupted, endsByItself, database } = context;
   const { sql } = await database();
   const accounts = await chooseAccounts(sql, named, { all, withTimezone: true });
+  endsByItself();
   return forEachAccount(out, named, accounts, async (own, account) => {
+    if (interrupted.aborted) throw new UserError("Interrupted before it was looked at.");
     await sql`select rollup.require_known_account(${account})`;
-    return repair ? repairAccount(own, sql, account) : verifyAccount(own, sql, account);
+    return repair
+      ? repairAccount(own, sql, account, interrupted)
+      : verifyAccount(own, sql, account, interrupted);
   });
 }
 
-async function verifyAccount(out: Output, sql: Sql, account: number): Promise<number> {
-  const found = await differences(sql, account);
-  out.document({ differences: found });
+async function verifyAccount(
+  out: Output,
+  sql: Sql,
+  account: number,
+  interrupted: AbortSignal,
+  done: { repaired?: string[] } = {},
+): Promise<number> {
+  const { found, seen } = await differences(sql, account, interrupted);
+  if (interrupted.aborted) {
+    out.document({ differences: found, ...done, interrupted: true, ...seen });
+    return showInterrupted(out, found, seen);
+  }
+  out.document({ differences: found, ...done });
   await showVerdict(out, sql, account, found);
   if (found.length === 0) return 0;
   out.line(`To rebuild those days: reporting-rollup verify ${account} --repair`);
   return 1;
 }
 
-async function repairAccount(out: Output, sql: Sql, account: number): Promise<number> {
-  const found = await differences(sql, account);
+async function repairAccount(out: Output, sql: Sql, account: number, interrupted: AbortSignal) {
+  const { found } = await differences(sql, account, interrupted);
   if (found.length > 0) await showVerdict(out, sql, account, found);
-  const repaired = await sql<{ date: string }[]>`
-    select r as date from rollup.repair(${account}) as r`;
-  const left = await differences(sql, account);
-  out.document({ differences: left, repaired: repaired.map(({ date }) => date) });
+  const repaired = interrupted.aborted
+    ? []
+    : await sql<{ date: string }[]>`select r as date from rollup.repair(${account}) as r`;
   out.line(`${counted(repaired.length, "day")} rebuilt.`);
-  await showVerdict(out, sql, account, left);
-  return left.length > 0 ? 1 : 0;
+  return verifyAccount(out, sql, account, interrupted, {
+    repaired: repaired.map(({ date }) => date),
+  });
 }
 
-async function differences(sql: Sql, account: number): Promise<Difference[]> {
-  const found = [...(await sql<Difference[]>`select * from rollup.verify(${account})`)];
-  await sql`select rollup.record_verification(${account}, ${found.length})`;
-  return found;
+/** How far a verification came. */
+interface Seen {
+  /** The last day compared; null: all, or none. */
+  through: string | null;
+  events: number;
+  total: number;
+}
+
+/** Compares step by step, each in a snapshot of its own, until all is seen or the signal is aborted. */
+async function differences(sql: Sql, account: number, interrupted: AbortSignal) {
+  const steps = await sql<{ from_date: string | null; to_date: string | null; events: string }[]>`
+    select * from rollup.verification_steps(${account})`;
+  const total = steps.reduce((sum, { events }) => sum + Number(events), 0);
+  const seen: Seen = { through: null, events: 0, total };
+  const found: Difference[] = [];
+  const bar = steps.length > 1 ? progressBar(`Account ${account}`) : undefined;
+  for (const { from_date, to_date, events } of steps) {
+    if (interrupted.aborted) break;
+    bar?.update(seen);
+    found.push(
+      ...(await sql<
+        Difference[]
+      >`select * from rollup.verify(${account}, ${from_date}, ${to_date})`),
+    );
+    seen.through = to_date;
+    seen.events += Number(events);
+  }
+  bar?.stop();
+  if (!interrupted.aborted)
+    await sql`select rollup.record_verification(${account}, ${found.length})`;
+  return { found, seen };
+}
+
+function showInterrupted(
+  out: Output,
+  found: Difference[],
+  { through, events, total }: Seen,
+): number {
+  const looked = `${counted(events, "event")} of ${counted(total, "event")}`;
+  const days = through === null ? "" : `, the days through ${through}`;
+  out.line(`Interrupted after ${looked}${days}: ${counted(found.length, "difference")} so far.`);
+  return 130;
 }
 
 async function showVerdict(out: Output, sql: Sql, account: number, found: Difference[]) {

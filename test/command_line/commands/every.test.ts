@@ -22,6 +22,7 @@ const commands = [
   ["status", "1"],
   ["verify", "1"],
   ["compare", "1"],
+  ["seal", "1", "--through", "2026-01-31"],
   ["report", "1", "--metric", "resolutions_count"],
 ];
 
