@@ -165,13 +165,17 @@ test("NULLs: the error names the argument", async () => {
 
 test("a zone that is none: the hint suggests", async () => {
   const account = await readerAccount("UTC");
+  assert.is(
+    (await refusal(`timeseries(${account}, 'reply_time', ${year}, p_timezone => 'Chennai')`)).code,
+    "00000",
+  );
   await refuses(
     `timeseries(${account}, 'reply_time', ${year}, p_timezone => 'Amerika/New_York')`,
     "RU001",
     "America/New_York",
   );
   await refuses(
-    `aggregate(${account}, 'reply_time', ${year}, p_timezone => 'Chennai')`,
+    `aggregate(${account}, 'reply_time', ${year}, p_timezone => 'Asia/Kolkatta')`,
     "RU001",
     "Asia/Kolkata",
   );
