@@ -1743,4 +1743,115 @@ export const mutations: Mutation[] = [
     },
     killedBy: ["engine/purge.test.ts", "a year purged"],
   },
+  {
+    rule: "following the host's setting costs other changes nothing",
+    change: "the function is called for every change of the settings",
+    edits: {
+      "48_host_settings.sql": [
+        [
+          "'when (old.settings ->> ''reporting_timezone'' is distinct from new.settings ->> ''reporting_timezone'')'",
+          "''",
+        ],
+      ],
+    },
+    killedBy: ["engine/host_settings.test.ts", "no other change calls the function"],
+  },
+  {
+    rule: "following the host's setting waits for nobody",
+    change: "it waits for the account's settings",
+    edits: {
+      "48_host_settings.sql": [
+        [
+          "perform from rollup.account_settings as s where s.account_id = v_account_id for no key update skip locked;",
+          "perform from rollup.account_settings as s where s.account_id = v_account_id for no key update;",
+        ],
+      ],
+    },
+    killedBy: ["engine/host_settings.test.ts", "nobody waits, and it is followed later"],
+  },
+  {
+    rule: "following the host's setting waits for nobody",
+    change: "the comparison waits for settings that somebody has locked",
+    edits: {
+      "48_host_settings.sql": [
+        [
+          "where s.account_id = any (v_accounts) for no key update skip locked",
+          "where s.account_id = any (v_accounts) for no key update",
+        ],
+      ],
+    },
+    killedBy: ["engine/host_settings.test.ts", "nobody waits, and it is followed later"],
+  },
+  {
+    rule: "the host's setting is followed at once in read committed only",
+    change: "at every isolation level",
+    edits: {
+      "48_host_settings.sql": [
+        ["      or current_setting('transaction_isolation') <> 'read committed'\n", ""],
+      ],
+    },
+    killedBy: ["engine/host_settings.test.ts", "repeatable read: the host commits"],
+  },
+  {
+    rule: "few of a transaction's guards are for its settings",
+    change: "as many as it has accounts",
+    edits: {
+      "48_host_settings.sql": [
+        ["      or rollup.remaining_guards() <= rollup.guarded_firings() / 2\n", ""],
+      ],
+    },
+    killedBy: ["engine/host_settings.test.ts", "500 accounts in one transaction"],
+  },
+  {
+    rule: "what has failed once in a transaction is not tried again",
+    change: "each setting is",
+    edits: {
+      "48_host_settings.sql": [["      or current_setting('rollup.unfollowed', true) = 'x'\n", ""]],
+    },
+    killedBy: ["engine/host_settings.test.ts", "what fails once is not tried again"],
+  },
+  {
+    rule: "the host's setting is followed on the host's table alone",
+    change: "on any",
+    edits: {
+      "48_host_settings.sql": [
+        ["if tg_relid is distinct from rollup.host_accounts()\n      or", "if"],
+      ],
+    },
+    killedBy: ["engine/host_settings.test.ts", "on another table the function does nothing"],
+  },
+  {
+    rule: "neither notify nor enqueue in the host's transaction",
+    change: "the change of a zone queues its backfill",
+    edits: {
+      "48_host_settings.sql": [
+        [
+          "insert into rollup.dirty_marks (account_id, date, marked_at, reason) values (v_account_id, null, now(), 'its time zone was set');",
+          "perform rollup.enqueue_backfill(v_account_id);",
+        ],
+      ],
+    },
+    killedBy: ["engine/host_settings.test.ts", "lastval() is the host's"],
+  },
+  {
+    rule: "a deleted account is forgotten when nobody writes under its last zone",
+    change: "as soon as its rows are cleared",
+    edits: {
+      "48_host_settings.sql": [[" and rollup.still_awaited(c.awaited) = '{}')", ")"]],
+    },
+    killedBy: ["engine/host_settings.test.ts", "a deleted account"],
+  },
+  {
+    rule: "where the host is a deadlock's other part it is we who give up",
+    change: "the setter waits for its row",
+    edits: {
+      "44_reporting_timezone.sql": [
+        [
+          "perform rollup.limit_lock_waits();\n  loop",
+          "perform set_config('lock_timeout', '0', true);\n  loop",
+        ],
+      ],
+    },
+    killedBy: ["engine/host_settings.test.ts", "it is the setter who gives up"],
+  },
 ];

@@ -55,7 +55,10 @@ test(`${8 * changes} changes from 8 sessions`, async () => {
   const warnings: string[] = [];
   const errors: string[] = [];
   const hosts = Array.from({ length: 8 }, () =>
-    connect({ onNotice: ({ message }) => warnings.push(String(message)) }),
+    connect({
+      settings: { lock_timeout: "2s" },
+      onNotice: ({ message }) => warnings.push(String(message)),
+    }),
   );
   const setter = connect();
   const retried = async (work: () => PromiseLike<unknown>) => {
@@ -95,8 +98,10 @@ test(`${8 * changes} changes from 8 sessions`, async () => {
   for (const other of others) await other.stop();
   await Promise.all([...hosts, setter].map((client) => client.end()));
   assert.equal(errors, []);
+  // A transaction that its own likes have doomed is told so by whatever it does next.
+  const harmless = /^(?!rollup)|lock timeout|could not serialize access/;
   assert.equal(
-    warnings.filter((line) => !line.includes("lock timeout")),
+    warnings.filter((line) => !harmless.test(line)),
     [],
   );
   await sql`select rollup.follow_host_settings()`;

@@ -457,7 +457,7 @@ test("a role without any privilege on our schema, with a hostile search_path", a
     assert.is(await zoneOf(account), null);
   } finally {
     await client.end();
-    await sql.unsafe(`drop schema hostile cascade; drop owned by ${role}`);
+    await sql.unsafe(`drop schema hostile cascade; revoke all on public.accounts from ${role}`);
     await onServer((server) => server.unsafe(`drop role ${role}`));
   }
 });
