@@ -115,6 +115,15 @@ begin
     perform rollup.enqueue_backfill(v_account_id);
     v_accounts := v_accounts + 1;
   end loop;
+  -- A name in the host's settings that nobody knew may be known by now: it is followed as a new one.
+  update rollup.account_settings as s
+  set host_timezone = ''
+  where s.account_id in (
+    select u.account_id
+    from rollup.account_settings as u
+    where u.reporting_timezone is null and u.host_timezone <> '' and rollup.known_timezone(u.host_timezone) is not null
+    for no key update skip locked
+  );
   return v_accounts;
 end
 $$;

@@ -1746,14 +1746,8 @@ export const mutations: Mutation[] = [
   {
     rule: "following the host's setting costs other changes nothing",
     change: "the function is called for every change of the settings",
-    edits: {
-      "48_host_settings.sql": [
-        [
-          "'when (old.settings ->> ''reporting_timezone'' is distinct from new.settings ->> ''reporting_timezone'')'",
-          "''",
-        ],
-      ],
-    },
+    schema: `create or replace trigger reporting_events_rollup_timezone_update after update of settings on public.accounts
+      for each row execute function rollup.track_host_setting()`,
     killedBy: ["engine/host_settings.test.ts", "no other change calls the function"],
   },
   {

@@ -118,6 +118,16 @@ test("a name that nobody knows switches off, and the status says why", async () 
   assert.is(await problemOf(account), null);
 });
 
+test("a name that the server's time zone data had not yet is followed when it has", async () => {
+  const account = await hostAccount("Asia/Tokyo");
+  await sql`update rollup.account_settings set reporting_timezone = null where account_id = ${account}`;
+  assert.match((await problemOf(account)) ?? "", '"Asia/Tokyo"');
+  assert.is(await follow(), 0);
+  await sql`select rollup.watch_zone_rules()`;
+  assert.is(await follow(), 1);
+  assert.is(await zoneOf(account), "Asia/Tokyo");
+});
+
 test("no other change calls the function (rule: when)", async () => {
   const account = await hostAccount("UTC");
   const { client, warnings } = listening();
@@ -298,7 +308,7 @@ test("what fails once is not tried again in the transaction, and is followed lat
 
 test("a settings row that somebody has locked: nobody waits, and it is followed later (rule: skip locked)", async () => {
   const [account, free] = [await hostAccount("UTC"), await hostAccount("UTC")];
-  const host = connect({ settings: { lock_timeout: "1ms" } });
+  const { client: host, warnings } = listening({ settings: { lock_timeout: "1ms" } });
   await withSessions(["read committed"], async (other) => {
     await other.run(`select rollup.set_reporting_events_rollup(${account}, true)`);
     await set(account, "Asia/Tokyo", host);
@@ -309,6 +319,7 @@ test("a settings row that somebody has locked: nobody waits, and it is followed 
     await other.run("commit");
   });
   await host.end();
+  assert.equal(warnings, []);
   assert.is(await follow(), 1);
   assert.is(await zoneOf(account), "Asia/Tokyo");
 });
