@@ -1846,6 +1846,6 @@ export const mutations: Mutation[] = [
         ],
       ],
     },
-    killedBy: ["engine/host_settings.test.ts", "it is the setter who gives up"],
+    killedBy: ["engine/host_settings.test.ts", "a deadlock of the host and the setter"],
   },
 ];

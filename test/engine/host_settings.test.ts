@@ -250,6 +250,28 @@ test("the setter, while the host has the row: it is the setter who gives up", as
   assert.is(await zoneOf(account), "Asia/Tokyo");
 });
 
+test("a deadlock of the host and the setter: the host goes on (rule: waits below deadlock_timeout)", async () => {
+  const [mine, theirs] = [await hostAccount("UTC"), await hostAccount("UTC")];
+  const [host, setter] = [connect(), connect()];
+  await host.unsafe(`begin; update public.accounts set name = 'x' where id = ${theirs}`);
+  await setter.unsafe(`begin; update public.accounts set name = 'x' where id = ${mine}`);
+  const waiting = sqlstate(host`update public.accounts set name = 'y' where id = ${mine}`);
+  const [blocked] = await setter`select pg_backend_pid() as pid`;
+  for (;;) {
+    const found = await sql`
+      select from pg_stat_activity where ${blocked?.pid}::int = any(pg_blocking_pids(pid))`;
+    if (found.length > 0) break;
+  }
+  const given = await sqlstate(
+    setter`select rollup.set_reporting_timezone(${theirs}, 'Asia/Tokyo')`,
+  );
+  await setter`rollback`;
+  assert.is(await waiting, "00000");
+  assert.is(given, "RU006");
+  await host`commit`;
+  await Promise.all([host.end(), setter.end()]);
+});
+
 // --- Harmless -------------------------------------------------------------------------------------------
 
 test("each function that the trigger calls, broken (rule: all code inside the exception block)", async () => {
