@@ -36,6 +36,8 @@ create table rollup.account_coverage (
   purged daterange,
   purge_next date,
   purged_events bigint not null default 0,
+  verified_from date,
+  last_verification_days integer,
   PRIMARY KEY (account_id)
 );
 comment on table rollup.account_coverage is 'Which days the rollups of an account hold completely. Changed under the account''s lock, but for two writers: a first zone adds the row, and migrate and the worker empty covered where triggers were missing.';
@@ -48,6 +50,8 @@ comment on column rollup.account_coverage.awaited is 'Transactions that may stil
 comment on column rollup.account_coverage.purged is 'The sealed days whose raw events were deleted, or are being; NULL: none. Set before the first is deleted.';
 comment on column rollup.account_coverage.purge_next is 'The day from which on the worker goes on deleting; NULL: no purge is under way.';
 comment on column rollup.account_coverage.purged_events is 'Raw events deleted so far.';
+comment on column rollup.account_coverage.verified_from is 'How far back the nightly verification has come, a piece each night; NULL: it begins anew.';
+comment on column rollup.account_coverage.last_verification_days is 'How many days of those that differed are rebuilt.';
 
 create table rollup.account_settings (
   account_id integer not null,
@@ -216,9 +220,11 @@ create view rollup.account_status (
   purged daterange,
   purged_events bigint,
   purging boolean,
-  retention_months integer
+  retention_months integer,
+  last_verification_days integer,
+  verified_from date
 ) as …;
-comment on view rollup.account_status is 'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; dirty_days: days that the trigger could not keep (an account-wide mark makes covered_share 0); running_backfill_id: of backfill_runs; awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of its days from being read from rollups and does not go by itself, and what sealed days miss; host_timezone: the name in public.accounts.settings, where the host keeps one; purged: the days whose raw events were or, while purging, are being deleted, and how many that have been; retention_months: see set_retention.';
+comment on view rollup.account_status is 'Settings, coverage and pending work of each account. covered_share: clean days as a share of those from its first to its last event; dirty_days: days that the trigger could not keep (an account-wide mark makes covered_share 0); running_backfill_id: of backfill_runs; awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of its days from being read from rollups and does not go by itself, and what sealed days miss; host_timezone: the name in public.accounts.settings, where the host keeps one; purged: the days whose raw events were or, while purging, are being deleted, and how many that have been; retention_months: see set_retention; last_verified_at, last_verification_differences, last_verification_days: when a verification ended, what differed, and how many days were marked for rebuilding; verified_from: how far back the nightly ones have come.';
 
 create view rollup.daily_metrics (
   account_id integer,
@@ -1645,6 +1651,27 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set jit = off;
 comment on function rollup.compare_host_rollups(p_account_id integer, p_from date, p_to date) is 'Where the host''s own rollup table, public.reporting_events_rollups, differs from ours: a row for each, with the reason as far as the raw events tell it; none where they agree. Of clean days, p_from to p_to (account-local, inclusive; NULL: the host''s first, its last), and of the dimensions and metrics that both have. Sums are seconds; they may differ by a microsecond an event. Errors: RU002 no zone, RU003 reversed or infinite dates, RU009 NULL, RU011 row level security, RU015 nothing to compare: no such table, no rows, no clean day. Example: select reason, count(*) from rollup.compare_host_rollups(1) group by 1;';
+
+-- sql/66_nightly_verification.sql
+
+create function rollup.verification_due(p_now timestamp with time zone DEFAULT now())
+returns TABLE(account_id integer, today date)
+language sql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.verification_due(p_now timestamp with time zone) is 'The accounts that are to be verified at p_now, and their local date: it is between 1 and 5 o''clock there, and they were not yet this night.';
+
+create function rollup.nightly_ranges(p_account_id integer, p_today date, p_verified_from date)
+returns TABLE(from_date date, to_date date)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.nightly_ranges(p_account_id integer, p_today date, p_verified_from date) is 'The days to verify in a night: the last week, and of the older ones that are not sealed one piece in 29, from the newest back, so that each is seen within a month. p_verified_from: how far the last nights came. NULL bounds are open.';
+
+create function rollup.verify_next(p_now timestamp with time zone DEFAULT clock_timestamp(), OUT account_id integer, OUT verified_from date, OUT differences bigint, OUT days integer)
+returns record
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = 300ms;
+comment on function rollup.verify_next(p_now timestamp with time zone, OUT account_id integer, OUT verified_from date, OUT differences bigint, OUT days integer) is 'Verifies the next account that is due at p_now (verification_due), of its clean days that are not sealed the last week and a piece of the older ones, and marks the days that differ, for the worker to rebuild. Returns the account, how far back it looked, how many differences and days; NULLs if none is due, or somebody else is verifying. Waits for nobody and blocks nobody. The worker calls it through the night, and sleeps as long as each call took: half a core at most. An account that cannot be verified is left for the next night, with a warning. Errors: RU004 not read committed, 55P03 a row locked. Example: select * from rollup.verify_next();';
 
 CREATE TRIGGER reporting_events_rollup_delete AFTER DELETE ON public.reporting_events REFERENCING OLD TABLE AS events FOR EACH STATEMENT EXECUTE FUNCTION rollup.track_events();
 

@@ -80,7 +80,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 begin
   update rollup.account_coverage as c
-  set last_verified_at = now(), last_verification_differences = p_differences
+  set last_verified_at = now(), last_verification_differences = p_differences, last_verification_days = 0
   where c.account_id = p_account_id;
 end
 $$;

@@ -262,12 +262,14 @@ set search_path = pg_catalog, pg_temp as $$
   from rollup.account_settings as s
   join rollup.account_coverage as c on c.account_id = s.account_id
   cross join lateral (
-    select (
-      date_trunc('month', rollup.local_date(p_now at time zone 'UTC', s.reporting_timezone)::timestamp)
-      - make_interval(months => s.retention_months)
-    )::date as before
+    select case
+      when rollup.has_timezone(s.reporting_timezone) then (
+        date_trunc('month', rollup.local_date(p_now at time zone 'UTC', s.reporting_timezone)::timestamp)
+        - make_interval(months => s.retention_months)
+      )::date
+    end as before
   ) as d
-  where s.retention_months is not null and rollup.has_timezone(s.reporting_timezone)
+  where s.retention_months is not null
     and d.before > coalesce(upper(c.purged), '-infinity')
     and exists (select from rollup.reporting_events_rollups as r where r.account_id = s.account_id and r.date < d.before and isfinite(r.date))
 $$;

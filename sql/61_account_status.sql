@@ -107,7 +107,9 @@ select rollup.define_view('account_status', $view$
     c.purged,
     c.purged_events,
     c.purge_next is not null as purging,
-    s.retention_months
+    s.retention_months,
+    c.last_verification_days,
+    c.verified_from
   from rollup.account_settings as s
   left join rollup.account_coverage as c on c.account_id = s.account_id
   left join (
@@ -132,4 +134,6 @@ comment on view rollup.account_status is
   'awaited_by: whose end a rebuild awaits before it claims days, for they may still write under an older zone; problem: what keeps all of '
   'its days from being read from rollups and does not go by itself, and what sealed days miss; host_timezone: the name in '
   'public.accounts.settings, where the host keeps one; purged: the days whose raw events were or, while purging, are being deleted, and how '
-  'many that have been; retention_months: see set_retention.';
+  'many that have been; retention_months: see set_retention; last_verified_at, '
+  'last_verification_differences, last_verification_days: when a verification ended, what differed, and how many days were marked for rebuilding; '
+  'verified_from: how far back the nightly ones have come.';

@@ -1848,4 +1848,44 @@ export const mutations: Mutation[] = [
     },
     killedBy: ["engine/host_settings.test.ts", "a deadlock of the host and the setter"],
   },
+  {
+    rule: "the nightly verification has small hours",
+    change: "the whole morning",
+    edits: { "66_nightly_verification.sql": [["< '05:00'", "< '12:00'"]] },
+    killedBy: ["engine/nightly_verification.test.ts", "only between one and five"],
+  },
+  {
+    rule: "the nightly verification looks at one account at a time",
+    change: "each worker at one",
+    edits: {
+      "66_nightly_verification.sql": [["if not rollup.try_lock_account(0) then", "if false then"]],
+    },
+    killedBy: ["engine/nightly_verification.test.ts", "one account at a time"],
+  },
+  {
+    rule: "every day is verified within a month",
+    change: "the pieces are a day short",
+    edits: {
+      "66_nightly_verification.sql": [
+        [
+          "  v_last date := least(p_verified_from, p_today - v_recent) - 1;",
+          "  v_last date := least(p_verified_from, p_today - v_recent) - 2;",
+        ],
+      ],
+    },
+    killedBy: ["engine/nightly_verification.test.ts", "every day is seen"],
+  },
+  {
+    rule: "the nightly verification goes on after an account that fails",
+    change: "the failure is the end",
+    edits: {
+      "66_nightly_verification.sql": [
+        [
+          "  exception when others then\n    -- The others' turn",
+          "  exception when query_canceled then\n    -- The others' turn",
+        ],
+      ],
+    },
+    killedBy: ["engine/nightly_verification.test.ts", "cannot be verified"],
+  },
 ];

@@ -11,6 +11,7 @@ import { health } from "./tasks/health.js";
 import { requeuePurges, retain } from "./tasks/purge.js";
 import { follow, forget, repair, requeue, watch, watchZones } from "./tasks/repair.js";
 import type { WorkerContext } from "./tasks/task.js";
+import { verifyNightly } from "./tasks/verify.js";
 import { Trouble } from "./trouble.js";
 
 export interface WorkerOptions {
@@ -86,6 +87,7 @@ function startTimers(
     timer("following the host's settings", 10_000, () => follow(context)),
     timer("watching the host's table", minute, () => watch(context)),
     timer("watching time zones", 24 * 60 * minute, () => watchZones(context, url)),
+    timer("the nightly verification", minute, () => verifyNightly(context, signal)),
     timer("applying retention", 60 * minute, () => retain(context)),
     timer("forgetting old backfills", 24 * 60 * minute, () => forget(context)),
     pause(minute, signal).then(() =>

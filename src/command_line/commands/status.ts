@@ -19,6 +19,7 @@ interface AccountStatus {
   sealed_through: string | null;
   last_verified_at: string | null;
   last_verification_differences: string | null;
+  last_verification_days: number | null;
   purged: string | null;
   purged_events: string;
   purging: boolean;
@@ -149,9 +150,16 @@ function optional(name: string, value: string | null): [string, string][] {
 }
 
 function verified(status: AccountStatus): string | null {
-  const { last_verified_at, last_verification_differences } = status;
+  const { last_verified_at, last_verification_differences, last_verification_days } = status;
   if (last_verified_at === null) return null;
-  return `${last_verified_at.slice(0, 16)}, ${counted(last_verification_differences ?? 0, "difference")}`;
+  const days = last_verification_days
+    ? `, ${counted(last_verification_days, "day")} marked for rebuilding`
+    : "";
+  const found =
+    last_verification_differences === null
+      ? "without result: see the log"
+      : counted(last_verification_differences, "difference");
+  return `${last_verified_at.slice(0, 16)}, ${found}${days}`;
 }
 
 function purged({ purged, purged_events, purging }: AccountStatus): string | null {
