@@ -1677,11 +1677,11 @@ CREATE TRIGGER reporting_events_rollup_delete AFTER DELETE ON public.reporting_e
 
 CREATE TRIGGER reporting_events_rollup_insert AFTER INSERT ON public.reporting_events REFERENCING NEW TABLE AS events FOR EACH STATEMENT EXECUTE FUNCTION rollup.track_events();
 
-CREATE TRIGGER reporting_events_rollup_timezone_delete AFTER DELETE ON public.accounts FOR EACH ROW WHEN (((old.settings ->> 'reporting_timezone'::text) IS NOT NULL)) EXECUTE FUNCTION rollup.track_host_setting();
+CREATE TRIGGER reporting_events_rollup_timezone_delete AFTER DELETE ON public.accounts FOR EACH ROW WHEN (((to_jsonb(old.*) #>> '{settings,reporting_timezone}'::text[]) IS NOT NULL)) EXECUTE FUNCTION rollup.track_host_setting();
 
-CREATE TRIGGER reporting_events_rollup_timezone_insert AFTER INSERT ON public.accounts FOR EACH ROW WHEN (((new.settings ->> 'reporting_timezone'::text) IS NOT NULL)) EXECUTE FUNCTION rollup.track_host_setting();
+CREATE TRIGGER reporting_events_rollup_timezone_insert AFTER INSERT ON public.accounts FOR EACH ROW WHEN (((to_jsonb(new.*) #>> '{settings,reporting_timezone}'::text[]) IS NOT NULL)) EXECUTE FUNCTION rollup.track_host_setting();
 
-CREATE TRIGGER reporting_events_rollup_timezone_update AFTER UPDATE OF settings ON public.accounts FOR EACH ROW WHEN (((old.settings ->> 'reporting_timezone'::text) IS DISTINCT FROM (new.settings ->> 'reporting_timezone'::text))) EXECUTE FUNCTION rollup.track_host_setting();
+CREATE TRIGGER reporting_events_rollup_timezone_update AFTER UPDATE ON public.accounts FOR EACH ROW WHEN (((to_jsonb(old.*) #>> '{settings,reporting_timezone}'::text[]) IS DISTINCT FROM (to_jsonb(new.*) #>> '{settings,reporting_timezone}'::text[]))) EXECUTE FUNCTION rollup.track_host_setting();
 
 CREATE TRIGGER reporting_events_rollup_truncate AFTER TRUNCATE ON public.reporting_events FOR EACH STATEMENT EXECUTE FUNCTION rollup.track_truncate();
 

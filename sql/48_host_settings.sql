@@ -5,20 +5,20 @@ create or replace function rollup.host_setting_triggers()
 returns table (name text, definition text)
 language sql immutable parallel safe
 begin atomic
-  -- The function is called for another zone only. (What ->> gives cannot fail.)
+  -- The function is called for another zone only. Asked of the row, for the host could not alter or drop a column that a trigger names.
   values
     (
       'reporting_events_rollup_timezone_insert',
-      'after insert on public.accounts for each row when (new.settings ->> ''reporting_timezone'' is not null)'
+      'after insert on public.accounts for each row when (to_jsonb(new) #>> ''{settings,reporting_timezone}'' is not null)'
     ),
     (
       'reporting_events_rollup_timezone_update',
-      'after update of settings on public.accounts for each row '
-      'when (old.settings ->> ''reporting_timezone'' is distinct from new.settings ->> ''reporting_timezone'')'
+      'after update on public.accounts for each row '
+      'when (to_jsonb(old) #>> ''{settings,reporting_timezone}'' is distinct from to_jsonb(new) #>> ''{settings,reporting_timezone}'')'
     ),
     (
       'reporting_events_rollup_timezone_delete',
-      'after delete on public.accounts for each row when (old.settings ->> ''reporting_timezone'' is not null)'
+      'after delete on public.accounts for each row when (to_jsonb(old) #>> ''{settings,reporting_timezone}'' is not null)'
     );
 end;
 comment on function rollup.host_setting_triggers() is 'The triggers on the host''s accounts, and when they call track_host_setting.';

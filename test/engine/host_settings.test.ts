@@ -523,6 +523,27 @@ async function hostDatabase(accounts: string) {
 const accountsTable =
   "create table public.accounts (id bigserial primary key, name varchar, settings jsonb)";
 
+test("the host's column is not pinned: altered, renamed, dropped, and nothing of the host's fails", async () => {
+  const { sql: on, drop } = await createDatabase();
+  try {
+    const account = await hostAccount("Asia/Tokyo", on);
+    await on`alter table public.accounts alter column settings type json using settings::json`;
+    await on`update public.accounts set settings = '{"reporting_timezone": "Asia/Kolkata"}'`;
+    assert.is(await zoneOf(account, on), "Asia/Tokyo");
+    await on`alter table public.accounts rename column settings to preferences`;
+    await on`update public.accounts set preferences = null`;
+    await on`alter table public.accounts drop column preferences`;
+    await on`insert into public.accounts (id) values (${newAccount()})`;
+    await on`delete from public.accounts where id = ${account}`;
+    await on`select rollup.follow_host_settings()`;
+    assert.is(await zoneOf(account, on), "Asia/Tokyo");
+    await on`select rollup.set_reporting_timezone(${account}, 'Europe/Paris')`;
+    assert.is(await zoneOf(account, on), "Europe/Paris");
+  } finally {
+    await drop();
+  }
+});
+
 test("zones that stand there are taken over by the first migrate, their backfills queued; uninstall leaves them", async () => {
   const other = await hostDatabase(`${accountsTable};
     insert into public.accounts (settings) values
