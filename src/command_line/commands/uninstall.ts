@@ -20,7 +20,7 @@ export function registerUninstall(program: Command): void {
           `From ${database} on ${host}:${port} will be removed, with all rollups and settings:`,
         );
         out.line(
-          "  the triggers on public.reporting_events, the schemas rollup and rollup_worker,",
+          "  the triggers on public.reporting_events and public.accounts, the schemas rollup and rollup_worker,",
         );
         out.line("  and the record of our migrations. Raw events and all else of the host stay.");
         if (!yes) {
