@@ -146,6 +146,10 @@ testOrSkip("pg_dump and pg_restore", async () => {
   await fill(sql, url);
   await run("pg_dump", ["--format=custom", `--file=${file}`, url]);
   await withServer(async (other) => {
+    // Roles are not in the dump of a database.
+    const roles = connect({ url: other });
+    await roles`create role rollup_reader`;
+    await roles.end();
     await run("pg_restore", ["--exit-on-error", "--no-owner", `--dbname=${other}`, file]);
     await assertRestored(other);
   });

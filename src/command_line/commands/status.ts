@@ -74,6 +74,8 @@ async function showAll(out: Output, sql: Sql): Promise<number> {
     { title: "dirty days", right: true },
     { title: "pending", right: true },
     { title: "backfill", right: true },
+    { title: "sealed through" },
+    { title: "verified" },
   ];
   const rows = accounts.map((status) => [
     String(status.account_id),
@@ -83,6 +85,8 @@ async function showAll(out: Output, sql: Sql): Promise<number> {
     whole(status.dirty_days),
     whole(status.pending_deltas),
     status.running_backfill_id ?? "–",
+    status.sealed_through ?? "–",
+    lastVerified(status),
   ]);
   out.line(table(columns, rows));
   for (const { account_id, problem } of accounts) {
@@ -160,6 +164,15 @@ function verified(status: AccountStatus): string | null {
       ? "without result: see the log"
       : counted(last_verification_differences, "difference");
   return `${last_verified_at.slice(0, 16)}, ${found}${days}`;
+}
+
+/** For the overview: the day, and what was found. */
+function lastVerified({ last_verified_at, last_verification_differences }: AccountStatus): string {
+  if (last_verified_at === null) return "–";
+  const found = last_verification_differences;
+  const verdict =
+    found === "0" ? "exact" : found === null ? "failed" : counted(found, "difference");
+  return `${last_verified_at.slice(0, 10)} ${verdict}`;
 }
 
 function purged({ purged, purged_events, purging }: AccountStatus): string | null {

@@ -22,9 +22,12 @@ test("status of all accounts, and of one", async () => {
   await addHistory(sql, { account: 3, events: 4 });
   await sql`select rollup.backfill(1)`;
   const { stdout } = await cli(["status"]);
-  assert.match(stdout, /^account +time zone +reads +covered +dirty days +pending +backfill\n/);
-  assert.match(stdout, /\n +1 +America\/New_York +raw +100 % +0 +0 +–\n/);
-  assert.match(stdout, /\n +2 +Asia\/Kolkata +raw +(0 %|–) +0 +0 +2\n/);
+  assert.match(
+    stdout,
+    /^account +time zone +reads +covered +dirty days +pending +backfill +sealed through +verified\n/,
+  );
+  assert.match(stdout, /\n +1 +America\/New_York +raw +100 % +0 +0 +– +– +–\n/);
+  assert.match(stdout, /\n +2 +Asia\/Kolkata +raw +(0 %|–) +0 +0 +2 +– +–\n/);
   const one = await cli(["status", "1"]);
   assert.match(one.stdout, /time zone +America\/New_York/);
   assert.match(
