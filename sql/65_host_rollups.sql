@@ -80,6 +80,7 @@ declare
   v_from date;
   v_to date;
   v_days datemultirange;
+  v_purged daterange := (select c.purged from rollup.account_coverage as c where c.account_id = p_account_id);
 begin
   perform rollup.require('compare_host_rollups', jsonb_build_object('p_account_id', p_account_id));
   perform rollup.require_finite('compare_host_rollups', p_from, p_to);
@@ -143,6 +144,8 @@ begin
       case
         when d.host_count is null and not exists (select from host as h where h.date = d.date) then 'the host has no row of this day'
         when d.host_count is null then 'the host has no such row: its write failed'
+        when d.host_count > coalesce(d.count, 0) and v_purged @> d.date and exists (select from rollup.event_metric_list() as m where m.metric = d.metric and m.payload = 'distinct')
+          then 'more than there are conversations: the events that would tell why were purged'
         when d.host_count > greatest(d.count, e.count, 0) then 'more than there are events: deleted ones were not subtracted'
         when d.host_count > coalesce(d.count, 0) then 'conversations are counted again with each of their events'
         when d.host_count < d.count then 'fewer than there are events: some were not counted'

@@ -112,6 +112,27 @@ test("the host's backfill, day by day over 120 days of three accounts, writes th
   });
 });
 
+test("on purged days nothing is said about events that are no longer there", async () => {
+  await onHost(async ({ sql }) => {
+    await sql`select rollup.set_reporting_timezone(1, 'UTC')`;
+    await sql`select rollup.backfill(1)`;
+    for (const hour of ["10", "11"])
+      await sql`call stand_in.write(1, 'conversation_bot_handoff', 1, 0, ${`2026-02-01 ${hour}:00`})`;
+    await sql`select rollup.seal(1, '2026-02-01')`;
+    await sql`select rollup.purge(1, '2026-02-02')`;
+    await sql`select rollup.continue_purge(1)`;
+    const rows = await sql<{ line: string }[]>`
+      select concat_ws(' ', metric, host_count, count, reason) as line
+      from rollup.compare_host_rollups(1) where dimension_type = 'account'`;
+    assert.equal(
+      rows.map(({ line }) => line),
+      [
+        "bot_handoffs_count 2 1 more than there are conversations: the events that would tell why were purged",
+      ],
+    );
+  });
+});
+
 test("what the host's own writer gets wrong, each with its reason", async () => {
   await onHost(async ({ sql, url }) => {
     await sql`select rollup.set_reporting_timezone(1, 'UTC')`;
