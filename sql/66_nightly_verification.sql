@@ -20,6 +20,8 @@ set search_path = pg_catalog, pg_temp as $$
     -- Not this night yet.
     and (c.last_verified_at is null or c.last_verified_at < z.local_time::date::timestamp at time zone z.name)
     and not rollup.is_being_backfilled(s.account_id)
+    -- None of its days is clean, so nothing would be compared.
+    and not exists (select from rollup.dirty_marks as m where m.account_id = s.account_id and m.date is null)
   order by c.last_verified_at nulls first, s.account_id
 $$;
 comment on function rollup.verification_due(timestamptz) is
@@ -103,6 +105,8 @@ begin
       using hint = format('To see it: select * from rollup.verify(%s);', account_id);
     differences := null;
     days := null;
+    -- From where the last nights came.
+    verified_from := (select c.verified_from from rollup.account_coverage as c where c.account_id = verify_next.account_id);
   end;
   update rollup.account_coverage as c
   set last_verified_at = p_now, last_verification_differences = verify_next.differences, last_verification_days = verify_next.days,

@@ -1888,4 +1888,30 @@ export const mutations: Mutation[] = [
     },
     killedBy: ["engine/nightly_verification.test.ts", "cannot be verified"],
   },
+  {
+    rule: "the nightly verification goes on after an account that fails",
+    change: "the account begins anew with its older days",
+    edits: {
+      "66_nightly_verification.sql": [
+        [
+          "verified_from := (select c.verified_from from rollup.account_coverage as c where c.account_id = verify_next.account_id);",
+          "verified_from := null;",
+        ],
+      ],
+    },
+    killedBy: ["engine/nightly_verification.test.ts", "cannot be verified"],
+  },
+  {
+    rule: "the nightly verification looks at accounts with clean days",
+    change: "also at others",
+    edits: {
+      "66_nightly_verification.sql": [
+        [
+          "and not exists (select from rollup.dirty_marks as m where m.account_id = s.account_id and m.date is null)",
+          "",
+        ],
+      ],
+    },
+    killedBy: ["engine/nightly_verification.test.ts", "all days are dirty"],
+  },
 ];

@@ -144,6 +144,14 @@ test("accounts that are being backfilled, or that nothing is covered of, are lef
   assert.is((await verifyNext(night("2026-03-10"))).account_id, account);
 });
 
+test("an account of which all days are dirty waits for its repair", async () => {
+  const account = await yearlyAccount();
+  await sql`insert into rollup.dirty_marks values (${account}, null, now(), 'test')`;
+  assert.is((await verifyNext(night("2026-03-10"))).account_id, null);
+  await repairs(account);
+  assert.is((await verifyNext(night("2026-03-10"))).account_id, account);
+});
+
 test("sealed days are not compared", async () => {
   const account = await yearlyAccount();
   await sql`select rollup.seal(${account}, '2025-12-31')`;
@@ -159,6 +167,8 @@ test("an account that cannot be verified does not keep the others waiting", asyn
   const account = await yearlyAccount();
   const other = await accountIn("America/New_York");
   await insert(sql, other, { ...handoff, created_at: "2026-01-05 12:00" });
+  await verifyNext(night("2026-03-09"));
+  await verifyNext(night("2026-03-09"));
   // Pending counts that are beyond what a bigint holds.
   await sql`
     insert into rollup.deltas (account_id, generation, date, event_name, count, sum_value, sum_value_business_hours, from_delete)
@@ -167,6 +177,12 @@ test("an account that cannot be verified does not keep the others waiting", asyn
   const failed = await verifyNext(night("2026-03-10"));
   assert.equal([failed.account_id, failed.differences, failed.days], [account, null, null]);
   assert.is((await verifyNext(night("2026-03-10"))).account_id, other);
+  await sql`delete from rollup.deltas where account_id = ${account}`;
+  const next = await verifyNext(night("2026-03-11"));
+  assert.is(next.account_id, account);
+  // It goes on where it had come to, the failed night apart.
+  assert.ok(failed.verified_from !== null && next.verified_from !== null);
+  assert.ok(next.verified_from < failed.verified_from, `${next.verified_from}`);
 });
 
 test.run();
