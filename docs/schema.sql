@@ -1178,11 +1178,17 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.change_timezones(p_account_ids integer[], p_timezones text[], p_host_timezones text[]) is 'Gives accounts, whose settings rows are locked, their zones (p_timezones, NULL: none), and notes what stands in the host''s settings (p_host_timezones). Returns those that have another zone now: these begin anew, and need a backfill.';
 
+create function rollup.require_writable_setting(p_account_id integer)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.require_writable_setting(p_account_id integer) is 'Raises RU016 where what the host has in an account''s settings is no object.';
+
 create function rollup.set_reporting_timezone(p_account_id integer, p_timezone text)
 returns rollup.account_settings
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.set_reporting_timezone(p_account_id integer, p_timezone text) is 'Sets the time zone that decides the day of an account''s events, by its name in the IANA database or in Rails, any case; NULL switches its rollups off. Where the host keeps the setting (public.accounts.settings) it is written there. Returns the settings. A zone other than the present one makes the rollups start anew: reads use raw events until the backfill that it queues has run. Errors: RU001 no such zone (the hint suggests names), RU004 not read committed, RU006 the host''s row locked for 10 s (0.3 s in a transaction that has locked something of the host), RU009 no account, RU012 the account has sealed days, 42501 no right on the host''s table. Example: select rollup.set_reporting_timezone(1, ''America/New_York'');';
+comment on function rollup.set_reporting_timezone(p_account_id integer, p_timezone text) is 'Sets the time zone that decides the day of an account''s events, by its name in the IANA database or in Rails, any case; NULL switches its rollups off. Where the host keeps the setting (public.accounts.settings) it is written there. Returns the settings. A zone other than the present one makes the rollups start anew: reads use raw events until the backfill that it queues has run. Errors: RU001 no such zone (the hint suggests names), RU004 not read committed, RU006 the host''s row locked for 10 s (0.3 s in a transaction that has locked something of the host), RU009 no account, RU012 the account has sealed days, RU016 the host''s settings are no object, 42501 no right on the host''s table. Example: select rollup.set_reporting_timezone(1, ''America/New_York'');';
 
 -- sql/45_verify.sql
 

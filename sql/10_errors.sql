@@ -19,7 +19,8 @@ begin atomic
     ('RU012', 'days are sealed', 'set_reporting_timezone, backfill_date, backfill, enqueue_backfill'),
     ('RU013', 'days cannot be sealed or purged', 'seal, purge'),
     ('RU014', 'raw events were purged', 'unseal, reads'),
-    ('RU015', 'nothing to compare', 'compare_host_rollups');
+    ('RU015', 'nothing to compare', 'compare_host_rollups'),
+    ('RU016', 'settings of the host are no object', 'set_reporting_timezone');
 end;
 comment on function rollup.error_codes() is
   'The SQLSTATEs raised by the functions of this schema. Example: select * from rollup.error_codes();';

@@ -105,6 +105,23 @@ comment on function rollup.change_timezones(int[], text[], text[]) is
   'Gives accounts, whose settings rows are locked, their zones (p_timezones, NULL: none), and notes what stands in the host''s settings '
   '(p_host_timezones). Returns those that have another zone now: these begin anew, and need a backfill.';
 
+create or replace function rollup.require_writable_setting(p_account_id int)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_kind text := (select jsonb_typeof(a.settings) from public.accounts as a where a.id = p_account_id);
+begin
+  if v_kind not in ('object', 'null') then
+    raise exception using
+      errcode = 'RU016',
+      message = format('the settings of account %s in public.accounts are a JSON %s, in which no time zone can be set', p_account_id, v_kind),
+      hint = 'Make an object of them first, such as: {"reporting_timezone": "America/New_York"}';
+  end if;
+end
+$$;
+comment on function rollup.require_writable_setting(int) is 'Raises RU016 where what the host has in an account''s settings is no object.';
+
 create or replace function rollup.set_reporting_timezone(p_account_id int, p_timezone text)
 returns rollup.account_settings
 language plpgsql volatile
@@ -141,6 +158,7 @@ begin
   end if;
   -- After our own change, which its trigger then finds done.
   if v_name <> v_before then
+    perform rollup.require_writable_setting(p_account_id);
     update public.accounts as a
     set settings = case
       when v_name = '' then a.settings - 'reporting_timezone'
@@ -157,5 +175,5 @@ comment on function rollup.set_reporting_timezone(int, text) is
   'its rollups off. Where the host keeps the setting (public.accounts.settings) it is written there. Returns the settings. '
   'A zone other than the present one makes the rollups start anew: reads use raw events until the backfill that it queues has run. '
   'Errors: RU001 no such zone (the hint suggests names), RU004 not read committed, RU006 the host''s row locked for 10 s (0.3 s in a '
-  'transaction that has locked something of the host), RU009 no account, RU012 the account has sealed days, 42501 no right on the host''s table. '
+  'transaction that has locked something of the host), RU009 no account, RU012 the account has sealed days, RU016 the host''s settings are no object, 42501 no right on the host''s table. '
   'Example: select rollup.set_reporting_timezone(1, ''America/New_York'');';

@@ -523,6 +523,17 @@ async function hostDatabase(accounts: string) {
 const accountsTable =
   "create table public.accounts (id bigserial primary key, name varchar, settings jsonb)";
 
+test("settings that are no object: the setter says so, and changes nothing", async () => {
+  const account = await hostAccount("Asia/Tokyo");
+  for (const odd of ['"text"', "[1]", "7"]) {
+    await sql`update public.accounts set settings = ${odd}::text::jsonb where id = ${account}`;
+    assert.is(await zoneOf(account), null, odd);
+    const setter = () => sql`select rollup.set_reporting_timezone(${account}, 'Europe/Paris')`;
+    assert.is(await sqlstate(setter()), "RU016", odd);
+    assert.is(await zoneOf(account), null, odd);
+  }
+});
+
 test("the host's column is not pinned: altered, renamed, dropped, and nothing of the host's fails", async () => {
   const { sql: on, drop } = await createDatabase();
   try {
