@@ -1148,6 +1148,12 @@ comment on function rollup.backfill_date(p_account_id integer, p_date date) is '
 
 -- sql/44_reporting_timezone.sql
 
+create function rollup.accounts_table()
+returns oid
+language sql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.accounts_table() is 'The host''s table of accounts; NULL if there is none, or if reading it would run the functions of others, as a view''s and a policy''s are.';
+
 create function rollup.host_accounts()
 returns oid
 language sql stable

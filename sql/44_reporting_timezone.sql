@@ -1,6 +1,17 @@
 -- The zone of an account: it decides the day of its events and is the switch of its rollups. Where the host keeps a setting for it, that
 -- is its place, and ours follows (48_host_settings); elsewhere it stands in account_settings alone.
 
+create or replace function rollup.accounts_table()
+returns oid
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select c.oid
+  from pg_class as c
+  where c.oid = to_regclass('public.accounts') and c.relkind in ('r', 'p') and not row_security_active(c.oid)
+$$;
+comment on function rollup.accounts_table() is
+  'The host''s table of accounts; NULL if there is none, or if reading it would run the functions of others, as a view''s and a policy''s are.';
+
 create or replace function rollup.host_accounts()
 returns oid
 language sql stable

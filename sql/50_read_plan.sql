@@ -49,7 +49,7 @@ declare
 begin
   v_known := exists (select from rollup.account_settings as s where s.account_id = p_account_id)
     or exists (select from public.reporting_events as e where e.account_id = p_account_id);
-  if not v_known and to_regclass('public.accounts') is not null then
+  if not v_known and rollup.accounts_table() is not null then
     execute 'select exists (select from public.accounts as a where a.id = $1)' into v_known using p_account_id;
   end if;
   if not v_known then

@@ -105,7 +105,7 @@ set search_path = pg_catalog, pg_temp as $$
 begin
   return query
     select s.account_id from rollup.account_settings as s where s.reporting_timezone is not null or not p_with_timezone order by 1;
-  if not p_with_timezone and to_regclass('public.accounts') is not null then
+  if not p_with_timezone and rollup.accounts_table() is not null then
     return query execute
       'select a.id::int from public.accounts as a
        where not exists (select from rollup.account_settings as s where s.account_id = a.id) order by 1';

@@ -534,6 +534,25 @@ test("settings that are no object: the setter says so, and changes nothing", asy
   }
 });
 
+test("accounts that are a view: nothing of ours runs what is in it", async () => {
+  const { sql: on, drop } = await createDatabase();
+  try {
+    await on.unsafe(`
+      drop table public.accounts;
+      create function public.strange() returns int language plpgsql as $$ begin raise exception 'run'; end $$;
+      create view public.accounts as select public.strange() as id, '{}'::jsonb as settings`);
+    const call = (what: string) => sqlstate(on.unsafe(`select * from rollup.${what}`));
+    assert.is(await call("timeseries(7, 'reply_time', '2026-01-01', '2026-02-01')"), "RU007");
+    assert.is(await call("report_window(7)"), "RU007");
+    assert.is(await call("all_accounts(false)"), "00000");
+    assert.is(await call("follow_host_settings()"), "00000");
+    assert.is(await call("set_reporting_timezone(7, 'Asia/Tokyo')"), "00000");
+    assert.is(await call("account_status"), "00000");
+  } finally {
+    await drop();
+  }
+});
+
 test("the host's column is not pinned: altered, renamed, dropped, and nothing of the host's fails", async () => {
   const { sql: on, drop } = await createDatabase();
   try {
