@@ -525,6 +525,58 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.zone_rules(p_timezone text) is 'A fingerprint of the clocks of a zone from 1970 to 2040; NULL for NULL and for a zone that the server does not know. Takes some 20 ms.';
 
+-- sql/15_host_events.sql
+
+create function rollup.host_table()
+returns oid
+language sql stable parallel safe;
+comment on function rollup.host_table() is 'The table that the host writes its events to; NULL if there is none.';
+
+create function rollup.is_distributed()
+returns boolean
+language sql stable parallel safe;
+comment on function rollup.is_distributed() is 'Whether the host''s table is distributed over the nodes of a Citus cluster.';
+
+create function rollup.is_coordinator()
+returns boolean
+language sql stable parallel safe;
+comment on function rollup.is_coordinator() is 'Whether settings of accounts are changed on this server: everywhere, but on the workers of a Citus cluster.';
+
+create function rollup.host_relations()
+returns TABLE(relation oid)
+language sql stable parallel safe;
+comment on function rollup.host_relations() is 'The tables of this server that hold events of the host: its table, or those of its shards that are here.';
+
+create function rollup.host_relation(p_account_id integer)
+returns oid
+language sql stable parallel safe;
+comment on function rollup.host_relation(p_account_id integer) is 'That of host_relations which holds the events of an account; NULL if they are on another server.';
+
+create function rollup.is_host_relation(p_relation oid)
+returns boolean
+language sql stable parallel safe;
+comment on function rollup.is_host_relation(p_relation oid) is 'Whether a table is one of host_relations.';
+
+create function rollup.coverage_of(p_relation oid)
+returns oid
+language sql stable parallel safe;
+comment on function rollup.coverage_of(p_relation oid) is 'What account_coverage.host_relation must be for days that were claimed on a table: itself. Of a shard, the file of its rows, which is another after a truncate, for that fires no trigger on shards.';
+
+create function rollup.accounts_here()
+returns TABLE(account_id integer, host_relation oid)
+language sql stable parallel safe;
+comment on function rollup.accounts_here() is 'The accounts whose events are on this server, with their host_relation.';
+
+create function rollup.account_node(p_account_id integer)
+returns text
+language sql stable parallel safe;
+comment on function rollup.account_node(p_account_id integer) is 'The node of a Citus cluster that has the events of an account, as host:port; NULL without Citus.';
+
+create function rollup.host_events(p_account_id integer, p_event_names text[], p_from timestamp without time zone, p_to timestamp without time zone)
+returns TABLE(created_at timestamp without time zone, name text, user_id bigint, inbox_id bigint, conversation_id bigint, value double precision, value_in_business_hours double precision)
+language sql stable parallel safe;
+comment on function rollup.host_events(p_account_id integer, p_event_names text[], p_from timestamp without time zone, p_to timestamp without time zone) is 'The raw events of an account with these names, created_at (UTC) from p_from through p_to, both inclusive.';
+
 -- sql/20_settings.sql
 
 create function rollup.writer_settings(p_account_id bigint)
@@ -585,17 +637,6 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.limit_lock_waits() is 'Sets lock_timeout to lock_wait() for the rest of the calling function, which must set lock_timeout itself for it to end there.';
 
-create function rollup.host_relation()
-returns oid
-language sql stable parallel safe;
-comment on function rollup.host_relation() is 'The table that the host writes its events to; NULL if there is none.';
-
-create function rollup.lock_host_table()
-returns void
-language plpgsql volatile
-set search_path = pg_catalog, pg_temp;
-comment on function rollup.lock_host_table() is 'Waits until the host''s table can be read, and keeps it so.';
-
 create function rollup.holds_host_lock()
 returns boolean
 language sql volatile
@@ -609,6 +650,12 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = 300ms;
 comment on function rollup.lock_account(p_account_id integer, p_patience interval) is 'Waits for the account''s lock, and for the host''s table to be readable, for p_patience, or half a second in a transaction that has locked something of the host; then raises RU006 naming who holds it. While somebody waits for it, writers leave deltas.';
 
+create function rollup.require_here(p_function text, p_account_id integer)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.require_here(p_function text, p_account_id integer) is 'Raises RU011, naming the node, for an account whose events are on another node of a Citus cluster.';
+
 create function rollup.require_all_rows(p_function text)
 returns void
 language plpgsql stable
@@ -617,11 +664,11 @@ comment on function rollup.require_all_rows(p_function text) is 'Raises RU011 wh
 
 -- sql/22_coverage.sql
 
-create function rollup.host_table_obstacles()
+create function rollup.host_table_obstacles(p_relation oid)
 returns SETOF text
 language sql stable
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.host_table_obstacles() is 'Why changes of the host''s table do not reach us, in plain words; no row if they do.';
+comment on function rollup.host_table_obstacles(p_relation oid) is 'Why changes of one of host_relations do not reach us, in plain words; no row if they do.';
 
 create function rollup.host_partitions()
 returns jsonb
@@ -677,7 +724,7 @@ comment on function rollup.clean_days(p_account_id integer) is 'The days of an a
 create function rollup.repairable_marks()
 returns SETOF rollup.dirty_marks
 language sql stable;
-comment on function rollup.repairable_marks() is 'The dirty marks that a rebuild removes: those on sealed days stay, for account_status to show, until the days are unsealed.';
+comment on function rollup.repairable_marks() is 'The dirty marks that a rebuild here removes: those on sealed days stay, for account_status to show, until the days are unsealed.';
 
 create function rollup.open_transactions()
 returns text[]
@@ -827,7 +874,7 @@ create function rollup.accounts_to_fold()
 returns SETOF integer
 language sql stable
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.accounts_to_fold() is 'The accounts with pending deltas or with rows of an old zone to clear.';
+comment on function rollup.accounts_to_fold() is 'The accounts with pending deltas or with rows to clear: of an old zone, or because their events have moved to another node.';
 
 create function rollup.fold(p_account_id integer DEFAULT NULL::integer)
 returns bigint
@@ -1019,7 +1066,7 @@ create function rollup.enqueue_backfill(p_account_id integer, p_from date DEFAUL
 returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.enqueue_backfill(p_account_id integer, p_from date, p_to date) is 'Asks the worker to rebuild the days p_from to p_to of an account (inclusive, NULL: open) and returns the id of the run in rollup.backfill_runs, which shows its progress. A run that has not begun is extended rather than doubled. Errors: RU002 no zone, RU003 reversed or infinite dates, RU012 sealed days. Example: select rollup.enqueue_backfill(1);';
+comment on function rollup.enqueue_backfill(p_account_id integer, p_from date, p_to date) is 'Asks the worker to rebuild the days p_from to p_to of an account (inclusive, NULL: open) and returns the id of the run in rollup.backfill_runs, which shows its progress. A run that has not begun is extended rather than doubled. Errors: RU002 no zone, RU003 reversed or infinite dates, RU011 on another node, RU012 sealed days. Example: select rollup.enqueue_backfill(1);';
 
 create function rollup.is_being_backfilled(p_account_id integer)
 returns boolean
@@ -1138,7 +1185,7 @@ returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set lock_timeout = 300ms;
-comment on function rollup.backfill(p_account_id integer, p_from date, p_to date) is 'Rebuilds the days p_from to p_to of an account from its raw events, atomically, and returns the number of rows of reporting_events_rollups that they then have. Both are account-local dates, inclusive; NULL: from the first, through the last event on; both NULL: the whole history, and the trigger keeps days to come complete. Sealed days are left as they are. Writers go on meanwhile. Large histories are better given to enqueue_backfill. Errors: RU002 no zone, RU003 reversed or infinite dates, RU004 not read committed, RU005 a second account in one transaction, RU006 the account''s lock not granted within 10 s (half a second if the transaction has locked something of the host, see holds_host_lock), RU011 row level security, RU012 sealed days asked for, 55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
+comment on function rollup.backfill(p_account_id integer, p_from date, p_to date) is 'Rebuilds the days p_from to p_to of an account from its raw events, atomically, and returns the number of rows of reporting_events_rollups that they then have. Both are account-local dates, inclusive; NULL: from the first, through the last event on; both NULL: the whole history, and the trigger keeps days to come complete. Sealed days are left as they are. Writers go on meanwhile. Large histories are better given to enqueue_backfill. Errors: RU002 no zone, RU003 reversed or infinite dates, RU004 not read committed, RU005 a second account in one transaction, RU006 the account''s lock not granted within 10 s (half a second if the transaction has locked something of the host, see holds_host_lock), RU011 row level security, or on another node, RU012 sealed days asked for, 55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
 
 create function rollup.backfill_date(p_account_id integer, p_date date)
 returns bigint
@@ -1209,7 +1256,7 @@ set enable_seqscan = off
 set max_parallel_workers_per_gather = 0
 set work_mem = 64MB
 set hash_mem_multiplier = 8;
-comment on function rollup.verify(p_account_id integer, p_from date, p_to date) is 'Recomputes the clean days of an account that are not sealed from its raw events, in one snapshot, and returns a row for each difference to what is kept, pending deltas counted as applied; none when exact. p_from, p_to: account-local dates, inclusive, NULL: open. structure: rollup; ledger (dimension_id is the conversation) against the raw events; previous_date, and distinct counts, against the ledger. Sums are seconds; expected_count_value, …: how many events have the value. Errors: RU002 no zone, RU003 reversed or infinite dates, RU011 row level security. Example: select * from rollup.verify(1);';
+comment on function rollup.verify(p_account_id integer, p_from date, p_to date) is 'Recomputes the clean days of an account that are not sealed from its raw events, in one snapshot, and returns a row for each difference to what is kept, pending deltas counted as applied; none when exact. p_from, p_to: account-local dates, inclusive, NULL: open. structure: rollup; ledger (dimension_id is the conversation) against the raw events; previous_date, and distinct counts, against the ledger. Sums are seconds; expected_count_value, …: how many events have the value. Errors: RU002 no zone, RU003 reversed or infinite dates, RU011 row level security, or on another node. Example: select * from rollup.verify(1);';
 
 create function rollup.record_verification(p_account_id integer, p_differences bigint)
 returns void
@@ -1227,6 +1274,12 @@ set lock_timeout = 300ms;
 comment on function rollup.repair(p_account_id integer, p_from date, p_to date) is 'Rebuilds the days of an account that differ from the raw events or are dirty, in one transaction, and returns them; all days if the account as a whole is dirty and no range is given. Sealed days are left as they are. Writers leave deltas meanwhile. Errors as in rollup.backfill, whether or not something differs. Example: select rollup.repair(1);';
 
 -- sql/47_host_table.sql
+
+create function rollup.missing_host_triggers()
+returns TABLE(name text, definition text)
+language sql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.missing_host_triggers() is 'The triggers that the host''s table should have and does not.';
 
 create function rollup.host_table_state()
 returns jsonb
@@ -1312,6 +1365,12 @@ comment on function rollup.follow_host_settings() is 'Gives accounts the zones t
 
 -- sql/49_seal.sql
 
+create function rollup.require_one_server(p_function text)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp;
+comment on function rollup.require_one_server(p_function text) is 'Raises RU013 on a Citus cluster.';
+
 create function rollup.require_sealable(p_account_id integer, p_through date, p_unclean datemultirange, p_differing date[], p_changed boolean)
 returns void
 language plpgsql stable
@@ -1362,7 +1421,7 @@ create function rollup.set_retention(p_account_id integer, p_months integer)
 returns rollup.account_settings
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.set_retention(p_account_id integer, p_months integer) is 'For how many whole calendar months before the present one the raw events of an account are kept; NULL, as at first: all are. The worker seals and purges what is older as months go by. Returns the settings. Errors: RU003 less than 1, RU009 no account. Example: select rollup.set_retention(1, 13);';
+comment on function rollup.set_retention(p_account_id integer, p_months integer) is 'For how many whole calendar months before the present one the raw events of an account are kept; NULL, as at first: all are. The worker seals and purges what is older as months go by. Returns the settings. Errors: RU003 less than 1, RU009 no account, RU013 on Citus. Example: select rollup.set_retention(1, 13);';
 
 create function rollup.retention_due(p_now timestamp with time zone DEFAULT now())
 returns TABLE(account_id integer, before date)

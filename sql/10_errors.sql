@@ -15,12 +15,13 @@ begin atomic
     ('RU008', 'unknown name', 'set_write_mode, reads'),
     ('RU009', 'missing argument', 'all functions'),
     ('RU010', 'no such backfill run', 'cancel_backfill'),
-    ('RU011', 'row level security hides events', 'backfill_date, backfill, verify, repair, compare_host_rollups, reads'),
+    ('RU011', 'events cannot be read here: hidden by row level security, or on another node', 'backfill_date, backfill, enqueue_backfill, verify, repair, compare_host_rollups, reads'),
     ('RU012', 'days are sealed', 'set_reporting_timezone, backfill_date, backfill, enqueue_backfill'),
-    ('RU013', 'days cannot be sealed or purged', 'seal, purge'),
+    ('RU013', 'days cannot be sealed or purged', 'seal, purge, set_retention'),
     ('RU014', 'raw events were purged', 'unseal, reads'),
     ('RU015', 'nothing to compare', 'compare_host_rollups'),
-    ('RU016', 'settings of the host are no object', 'set_reporting_timezone');
+    ('RU016', 'settings of the host are no object', 'set_reporting_timezone'),
+    ('RU017', 'not as Citus needs it', 'distribute');
 end;
 comment on function rollup.error_codes() is
   'The SQLSTATEs raised by the functions of this schema. Example: select * from rollup.error_codes();';

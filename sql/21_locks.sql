@@ -34,22 +34,6 @@ $$;
 comment on function rollup.limit_lock_waits() is
   'Sets lock_timeout to lock_wait() for the rest of the calling function, which must set lock_timeout itself for it to end there.';
 
-create or replace function rollup.host_relation()
-returns oid
-language sql stable parallel safe
-return to_regclass('public.reporting_events')::oid;
-comment on function rollup.host_relation() is 'The table that the host writes its events to; NULL if there is none.';
-
-create or replace function rollup.lock_host_table()
-returns void
-language plpgsql volatile
-set search_path = pg_catalog, pg_temp as $$
-begin
-  lock table public.reporting_events in access share mode;
-end
-$$;
-comment on function rollup.lock_host_table() is 'Waits until the host''s table can be read, and keeps it so.';
-
 create or replace function rollup.holds_host_lock()
 returns boolean
 language sql volatile
@@ -81,13 +65,15 @@ declare
   -- A failed attempt gives back what it has locked, but not what the transaction had before: the holder of the account's lock may
   -- be waiting for that, so then there is one attempt only.
   v_deadline timestamptz := clock_timestamp() + case when rollup.holds_host_lock() then '0 s' else p_patience end;
+  v_relation oid := rollup.host_relation(p_account_id);
   v_holders text;
 begin
   perform rollup.limit_lock_waits();
   loop
     begin
       perform pg_advisory_xact_lock(rollup.lock_class(), p_account_id);
-      perform rollup.lock_host_table();
+      -- Wait until the host's table can be read, and keep it so. (Citus refuses to lock a shard by name.)
+      execute format('select from %s limit 0', coalesce(v_relation::regclass::text, 'public.reporting_events'));
       return;
     exception when lock_not_available then
       exit when clock_timestamp() > v_deadline;
@@ -112,12 +98,29 @@ comment on function rollup.lock_account(int, interval) is
   'Waits for the account''s lock, and for the host''s table to be readable, for p_patience, or half a second in a transaction that '
   'has locked something of the host; then raises RU006 naming who holds it. While somebody waits for it, writers leave deltas.';
 
+create or replace function rollup.require_here(p_function text, p_account_id int)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if rollup.is_distributed() and rollup.host_relation(p_account_id) is null then
+    raise exception using
+      errcode = 'RU011',
+      message = format('rollup.%s: the events of account %s are on another node: %s', p_function, p_account_id, rollup.account_node(p_account_id)),
+      hint = 'Call it there, or by itself: Citus sends a call there if it is the whole statement, outside a transaction block, with the account as '
+        'a constant or parameter.';
+  end if;
+end
+$$;
+comment on function rollup.require_here(text, int) is
+  'Raises RU011, naming the node, for an account whose events are on another node of a Citus cluster.';
+
 create or replace function rollup.require_all_rows(p_function text)
 returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 begin
-  if row_security_active(rollup.host_relation()) then
+  if row_security_active(rollup.host_table()) then
     raise exception using
       errcode = 'RU011',
       message = format('rollup.%s: row level security hides events of public.reporting_events from the role %s', p_function, current_user),

@@ -1,26 +1,28 @@
 -- Which days the rollups of an account hold completely, and which generation of its settings they belong to.
 
-create or replace function rollup.host_table_obstacles()
+create or replace function rollup.host_table_obstacles(p_relation oid)
 returns setof text
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select format('No trigger of ours sees %s on public.reporting_events. Run: reporting-rollup migrate', e.event)
   from (values ('insert', 4), ('delete', 8), ('update', 16), ('truncate', 32)) as e (event, bit)
-  where not exists (
+  -- A truncated shard is seen by its file: see coverage_of.
+  where not (e.event = 'truncate' and rollup.is_distributed()) and not exists (
     select
     from pg_trigger as g
     join pg_proc as p on p.oid = g.tgfoid
-    where g.tgrelid = rollup.host_relation() and g.tgenabled in ('O', 'A') and g.tgtype & e.bit > 0
+    where g.tgrelid = p_relation and g.tgenabled in ('O', 'A') and g.tgtype & e.bit > 0
       and p.pronamespace = 'rollup'::regnamespace
   )
   union all
   select format('The subscription %s writes to public.reporting_events, which fires no trigger of ours: keep rollups where the events are made.', s.subname)
   from pg_subscription_rel as r
   join pg_subscription as s on s.oid = r.srsubid
-  where r.srrelid = rollup.host_relation()
-    or r.srrelid in (select t.relid from pg_partition_tree(rollup.host_relation()) as t)
+  where r.srrelid = p_relation
+    or r.srrelid in (select t.relid from pg_partition_tree(p_relation) as t)
 $$;
-comment on function rollup.host_table_obstacles() is 'Why changes of the host''s table do not reach us, in plain words; no row if they do.';
+comment on function rollup.host_table_obstacles(oid) is
+  'Why changes of one of host_relations do not reach us, in plain words; no row if they do.';
 
 create or replace function rollup.host_partitions()
 returns jsonb
@@ -28,7 +30,7 @@ language sql stable parallel safe
 set search_path = pg_catalog, pg_temp as $$
   -- Detaching and attaching a partition leaves it with another xmin in pg_inherits: it may have been written to in between.
   select coalesce(jsonb_object_agg(c.oid, format('%s %s', c.relfilenode, i.xmin)), '{}')
-  from pg_partition_tree(rollup.host_relation()) as t
+  from pg_partition_tree(rollup.host_table()) as t
   join pg_class as c on c.oid = t.relid
   join pg_inherits as i on i.inhrelid = t.relid
   where t.level > 0
@@ -40,7 +42,7 @@ returns boolean
 language plpgsql stable parallel safe
 set search_path = pg_catalog, pg_temp as $$
 begin
-  return (select c.relkind <> 'p' from pg_class as c where c.oid = rollup.host_relation())
+  return (select c.relkind <> 'p' from pg_class as c where c.oid = rollup.host_table())
     or exists (select from rollup.host_table as h where h.state -> 'partitions' = rollup.host_partitions());
 end
 $$;
@@ -53,7 +55,7 @@ language sql stable parallel safe as $$
   select c.*
   from rollup.account_settings as s
   join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
-  where s.account_id = p_account_id and s.reporting_timezone is not null and c.host_relation = rollup.host_relation()
+  where s.account_id = p_account_id and s.reporting_timezone is not null and c.host_relation = rollup.coverage_of(rollup.host_relation(p_account_id))
     and rollup.knows_partitions()
 $$;
 comment on function rollup.current_coverage(int) is
@@ -147,11 +149,12 @@ returns setof rollup.dirty_marks
 language sql stable as $$
   select m.*
   from rollup.dirty_marks as m
+  join rollup.accounts_here() as a on a.account_id = m.account_id
   left join rollup.account_coverage as c on c.account_id = m.account_id
   where (m.date <= c.sealed_through) is not true
 $$;
 comment on function rollup.repairable_marks() is
-  'The dirty marks that a rebuild removes: those on sealed days stay, for account_status to show, until the days are unsealed.';
+  'The dirty marks that a rebuild here removes: those on sealed days stay, for account_status to show, until the days are unsealed.';
 
 create or replace function rollup.open_transactions()
 returns text[]
@@ -236,26 +239,26 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   v_settings rollup.account_settings;
   v_sealed date := rollup.sealed_through(p_account_id);
+  v_relation oid := rollup.coverage_of(rollup.host_relation(p_account_id));
+  v_coverage rollup.account_coverage;
 begin
   select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
-  if exists (
-    select from rollup.account_coverage as c
-    where c.account_id = p_account_id
-      and (c.generation < v_settings.generation or c.host_relation is distinct from rollup.host_relation())
-  ) then
+  select * into v_coverage from rollup.account_coverage as c where c.account_id = p_account_id;
+  if v_coverage.generation < v_settings.generation or v_coverage.host_relation is distinct from v_relation then
     -- Sealed days are of the same zone, which they keep from being changed.
     delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id and (r.date <= v_sealed) is not true;
     delete from rollup.ledger as l where l.account_id = p_account_id and (l.date <= v_sealed) is not true;
     delete from rollup.previous_dates as p where p.account_id = p_account_id and (p.date <= v_sealed) is not true;
     delete from rollup.deltas as d
-    where d.account_id = p_account_id and d.generation < v_settings.generation and (d.date <= v_sealed) is not true;
-    -- A new zone has its backfill; another table, or an upgrade, is for the worker to see.
-    insert into rollup.dirty_marks (account_id, date, marked_at, reason)
-    select c.account_id, null, now(), 'the rollups were of another table'
-    from rollup.account_coverage as c
-    where c.account_id = p_account_id and c.host_relation is distinct from rollup.host_relation();
+    where d.account_id = p_account_id and (d.date <= v_sealed) is not true
+      and (d.generation < v_settings.generation or v_coverage.host_relation is distinct from v_relation);
+    if v_coverage.host_relation is distinct from v_relation then
+      -- A new zone has its backfill; another table, or an upgrade, is for the worker to see.
+      insert into rollup.dirty_marks (account_id, date, marked_at, reason)
+      values (p_account_id, null, now(), 'the rollups were of another table');
+    end if;
     update rollup.account_coverage as c
-    set generation = v_settings.generation, host_relation = rollup.host_relation(), covered = '{}', awaited = null, zone_rules = null
+    set generation = v_settings.generation, host_relation = v_relation, covered = '{}', awaited = null, zone_rules = null
     where c.account_id = p_account_id;
   end if;
   -- Whoever begins from here on sees the settings that we have seen, unless it is we who are changing them.

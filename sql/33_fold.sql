@@ -82,8 +82,14 @@ set search_path = pg_catalog, pg_temp as $$
   select c.account_id
   from rollup.account_coverage as c
   join rollup.account_settings as s on s.account_id = c.account_id and s.generation > c.generation
+  union
+  select c.account_id
+  from rollup.account_coverage as c
+  where rollup.is_distributed() and c.host_relation is not null
+    and not exists (select from rollup.accounts_here() as a where a.account_id = c.account_id)
 $$;
-comment on function rollup.accounts_to_fold() is 'The accounts with pending deltas or with rows of an old zone to clear.';
+comment on function rollup.accounts_to_fold() is
+  'The accounts with pending deltas or with rows to clear: of an old zone, or because their events have moved to another node.';
 
 create or replace function rollup.fold(p_account_id int default null)
 returns bigint

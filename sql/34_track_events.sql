@@ -225,7 +225,7 @@ begin
       '#', 'account_id, created_at, name, user_id, inbox_id, conversation_id, value, value_in_business_hours'
     );
     -- Whoever may execute this could put it on a table of his own.
-    if tg_relid is distinct from rollup.host_relation() then
+    if rollup.is_host_relation(tg_relid) is not true then
       return null;
     end if;
     v_guards := rollup.remaining_guards();
@@ -298,7 +298,7 @@ begin
         v_used := rollup.use_guards(1);
         if v_guards > 1 and v_event.inline and rollup.try_lock_account(v_event.account_id::int) then
           if tg_op = 'INSERT' and rollup.apply_event(
-            v_event.account_id::int, v_event.generation, tg_relid, v_event.date, v_event.name, v_event.user_id, v_event.inbox_id,
+            v_event.account_id::int, v_event.generation, rollup.coverage_of(tg_relid), v_event.date, v_event.name, v_event.user_id, v_event.inbox_id,
             v_event.conversation_id, v_event.value, v_event.value_in_business_hours
           ) then
             return null;
@@ -386,7 +386,7 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '50ms' as $$
 begin
   begin
-    if tg_relid = rollup.host_relation() then
+    if tg_relid = rollup.host_table() then
       insert into rollup.dirty_marks (account_id, date, marked_at, reason)
       select s.account_id, null, now(), 'truncate'
       from rollup.account_settings as s

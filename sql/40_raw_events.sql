@@ -1,5 +1,4 @@
--- What the raw events of days say: their totals, their entries of the ledger, and how many there are. The host's events are read here and in
--- 51_sources.
+-- What the raw events of days say: their totals, their entries of the ledger, and how many there are.
 
 create or replace function rollup.day_events(p_account_id int, p_event_names text[], p_timezone text, p_from date, p_to date)
 returns table (
@@ -11,13 +10,9 @@ language sql stable parallel safe as $$
   from (
     select
       rollup.local_date(e.created_at, p_timezone) as date,
-      e.name::text, e.user_id::bigint, e.inbox_id::bigint, e.conversation_id::bigint, e.value, e.value_in_business_hours
-    from public.reporting_events as e
-    where e.account_id = p_account_id
-      and e.name = any (p_event_names)
-      -- A local day lies within a day of the same UTC date; the bucket decides.
-      and (p_from = '-infinity' or e.created_at >= rollup.utc_midnight(p_from, -1))
-      and (p_to = 'infinity' or e.created_at <= rollup.utc_midnight(p_to, 2))
+      e.name, e.user_id, e.inbox_id, e.conversation_id, e.value, e.value_in_business_hours
+    -- A local day lies within a day of the same UTC date; the bucket decides.
+    from rollup.host_events(p_account_id, p_event_names, rollup.utc_midnight(p_from, -1), rollup.utc_midnight(p_to, 2)) as e
     -- Not to be pulled up, or every use of the day would compute it anew.
     offset 0
   ) as d
@@ -94,11 +89,8 @@ create or replace function rollup.events_of_utc_days(p_account_id int, p_from da
 returns table (created_at timestamp)
 language sql stable parallel safe as $$
   select e.created_at
-  from public.reporting_events as e
-  where e.account_id = p_account_id
-    and e.name = any (rollup.event_names())
-    and e.created_at >= rollup.utc_midnight(p_from)
-    and e.created_at < rollup.utc_midnight(p_to, 1)
+  from rollup.host_events(p_account_id, rollup.event_names(), rollup.utc_midnight(p_from), rollup.utc_midnight(p_to, 1)) as e
+  where e.created_at < rollup.utc_midnight(p_to, 1)
 $$;
 comment on function rollup.events_of_utc_days(int, date, date) is
   'The raw events of an account on the UTC days p_from to p_to, which are near enough to its own for deciding how many to take at once.';

@@ -230,7 +230,8 @@ begin
     claimed := true;
     return;
   end if;
-  claimed := rollup.await_old_writers(p_account_id) and not exists (select from rollup.host_table_obstacles());
+  claimed := rollup.await_old_writers(p_account_id)
+    and not exists (select from rollup.host_table_obstacles(rollup.host_relation(p_account_id)));
 
   -- One snapshot for events, deltas and marks: a writer's event and its delta become visible together. Under the lock nobody
   -- else removes deltas, and nobody ever updates one, so their ctids hold.
@@ -302,6 +303,7 @@ declare
 begin
   perform rollup.require_read_committed(p_function);
   perform rollup.require_timezone(p_account_id);
+  perform rollup.require_here(p_function, p_account_id);
   perform rollup.require_all_rows(p_function);
   if nullif(current_setting('rollup.rebuilt_account', true), '') <> p_account_id::text then
     raise exception using

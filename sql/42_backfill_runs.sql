@@ -32,6 +32,7 @@ begin
   perform rollup.require_finite('enqueue_backfill', p_from, p_to);
   perform rollup.require_ordered('enqueue_backfill', p_from, p_to);
   perform rollup.require_timezone(p_account_id);
+  perform rollup.require_here('enqueue_backfill', p_account_id);
   perform rollup.require_unsealed('enqueue_backfill', p_account_id, p_from, p_to);
   v_settings := rollup.lock_settings(p_account_id);
 
@@ -61,7 +62,7 @@ $$;
 comment on function rollup.enqueue_backfill(int, date, date) is
   'Asks the worker to rebuild the days p_from to p_to of an account (inclusive, NULL: open) and returns the id of the run in '
   'rollup.backfill_runs, which shows its progress. A run that has not begun is extended rather than doubled. '
-  'Errors: RU002 no zone, RU003 reversed or infinite dates, RU012 sealed days. Example: select rollup.enqueue_backfill(1);';
+  'Errors: RU002 no zone, RU003 reversed or infinite dates, RU011 on another node, RU012 sealed days. Example: select rollup.enqueue_backfill(1);';
 
 create or replace function rollup.is_being_backfilled(p_account_id int)
 returns boolean

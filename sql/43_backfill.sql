@@ -6,7 +6,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 begin
   raise notice 'account %: rebuilt, but %', p_account_id, coalesce(
-    (select o from rollup.host_table_obstacles() as o limit 1), 'transactions older than its time zone are still under way'
+    (select o from rollup.host_table_obstacles(rollup.host_relation(p_account_id)) as o limit 1), 'transactions older than its time zone are still under way'
   ) using hint = 'Until that is over the days are read from raw events. A backfill is queued for the worker; or run it again later.';
   begin
     perform rollup.enqueue_backfill(p_account_id, nullif(p_from, '-infinity'), nullif(p_to, 'infinity'));
@@ -64,7 +64,7 @@ comment on function rollup.backfill(int, date, date) is
   'NULL: the whole history, and the trigger keeps days to come complete. Sealed days are left as they are. Writers go on meanwhile. Large histories are better given '
   'to enqueue_backfill. Errors: RU002 no zone, RU003 reversed or infinite dates, RU004 not read committed, RU005 a second account in '
   'one transaction, RU006 the account''s lock not granted within 10 s (half a second if the transaction has locked something of the host, see holds_host_lock), '
-  'RU011 row level security, RU012 sealed days asked for, 55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
+  'RU011 row level security, or on another node, RU012 sealed days asked for, 55P03 one of our tables locked. Example: select rollup.backfill(1, ''2026-01-01'', ''2026-01-31'');';
 
 create or replace function rollup.backfill_date(p_account_id int, p_date date)
 returns bigint

@@ -103,7 +103,7 @@ begin
   -- A first zone has no older rows to clear: its rollups begin with the next event. (On conflict alone would wait for a rebuild.)
   first as (
     insert into rollup.account_coverage (account_id, generation, host_relation)
-    select n.account_id, n.generation, rollup.host_relation()
+    select n.account_id, n.generation, rollup.coverage_of(rollup.host_relation(n.account_id))
     from changed as n
     where n.is_new and n.reporting_timezone is not null
       and not exists (select from rollup.account_coverage as c where c.account_id = n.account_id)
@@ -164,7 +164,8 @@ begin
     else coalesce(v_timezone, '')
   end;
   perform rollup.change_timezones(array[p_account_id], array[v_timezone], array[v_name]);
-  if found and v_timezone is not null then
+  -- On Citus the account's node queues it.
+  if found and v_timezone is not null and rollup.host_relation(p_account_id) is not null then
     perform rollup.enqueue_backfill(p_account_id);
   end if;
   -- After our own change, which its trigger then finds done.

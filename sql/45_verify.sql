@@ -28,6 +28,7 @@ begin
   perform rollup.require_finite('verify', p_from, p_to);
   perform rollup.require_ordered('verify', p_from, p_to);
   perform rollup.require_timezone(p_account_id);
+  perform rollup.require_here('verify', p_account_id);
   perform rollup.require_all_rows('verify');
   v_timezone := (select s.reporting_timezone from rollup.account_settings as s where s.account_id = p_account_id);
   v_clean := rollup.clean_days(p_account_id);
@@ -72,7 +73,7 @@ comment on function rollup.verify(int, date, date) is
   'pending deltas counted as applied; none when exact. p_from, p_to: account-local dates, inclusive, NULL: open. structure: rollup; '
   'ledger (dimension_id is the conversation) against the raw events; previous_date, and distinct counts, against the ledger. Sums are '
   'seconds; expected_count_value, …: how many events have the value. Errors: RU002 no zone, RU003 reversed or infinite dates, RU011 row '
-  'level security. Example: select * from rollup.verify(1);';
+  'level security, or on another node. Example: select * from rollup.verify(1);';
 
 create or replace function rollup.record_verification(p_account_id int, p_differences bigint)
 returns void

@@ -1,21 +1,49 @@
 -- Whether the host's table, and the clocks of zones, are what they were when days were claimed.
 
+create or replace function rollup.missing_host_triggers()
+returns table (name text, definition text)
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select
+    t.name,
+    format(
+      'after %s on public.reporting_events %s for each statement %s execute function rollup.%s()', t.event, t.referencing,
+      -- A node that a shard moves to may not have the rest of this schema yet.
+      case when rollup.is_distributed() then 'when (to_regclass(''rollup.dirty_marks'') is not null)' else '' end, t.function
+    )
+  from (
+    values
+      ('reporting_events_rollup_insert', 'insert', 'referencing new table as events', 'track_events'),
+      ('reporting_events_rollup_delete', 'delete', 'referencing old table as events', 'track_events'),
+      ('reporting_events_rollup_update', 'update', 'referencing old table as old_events new table as new_events', 'track_events'),
+      ('reporting_events_rollup_truncate', 'truncate', '', 'track_truncate')
+  ) as t (name, event, referencing, function)
+  where not exists (
+    select
+    from pg_trigger as g
+    where g.tgrelid = rollup.host_table() and g.tgname = t.name and g.tgenabled in ('O', 'A') and g.tgnargs = 0
+  )
+  -- See coverage_of.
+  and not (t.event = 'truncate' and rollup.is_distributed())
+$$;
+comment on function rollup.missing_host_triggers() is 'The triggers that the host''s table should have and does not.';
+
 create or replace function rollup.host_table_state()
 returns jsonb
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object(
-    'table', h.oid,
+    'table', rollup.host_table(),
     -- Disabling and enabling a trigger leaves it with another xmin.
     'triggers', (
-      select jsonb_object_agg(g.tgname, format('%s %s', g.tgenabled, g.xmin))
-      from pg_trigger as g
+      select coalesce(jsonb_object_agg(g.tgname, format('%s %s', g.tgenabled, g.xmin)), '{}')
+      from rollup.host_relations() as h
+      join pg_trigger as g on g.tgrelid = h.relation
       join pg_proc as p on p.oid = g.tgfoid
-      where g.tgrelid = h.oid and p.pronamespace = 'rollup'::regnamespace
+      where p.pronamespace = 'rollup'::regnamespace
     ),
     'partitions', rollup.host_partitions()
   )
-  from (select rollup.host_relation()) as h (oid)
 $$;
 comment on function rollup.host_table_state() is
   'What would be another if the host''s table had been changed behind our triggers: itself, the triggers, the partitions and their files.';
@@ -29,7 +57,13 @@ declare
   v_rows boolean;
 begin
   -- A partition that has gone or has another file takes rows with it.
-  if p_before - 'partitions' <> p_now - 'partitions' or not (p_now -> 'partitions') @> (p_before -> 'partitions') then
+  if p_before -> 'table' <> p_now -> 'table' or not (p_now -> 'partitions') @> (p_before -> 'partitions') then
+    return true;
+  end if;
+  -- Shards come and go with theirs, which have their number in their names.
+  if not rollup.is_distributed() and not (p_now -> 'triggers') @> (p_before -> 'triggers')
+    or exists (select from jsonb_each_text(nullif(p_before -> 'triggers', 'null')) as b where (p_now -> 'triggers' ->> b.key) <> b.value)
+  then
     return true;
   end if;
   for v_partition in
@@ -53,7 +87,9 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   v_before jsonb;
   v_now jsonb := rollup.host_table_state();
-  v_tracked boolean := not exists (select from rollup.host_table_obstacles());
+  v_tracked boolean := not exists (
+    select from rollup.host_relations() as h cross join lateral rollup.host_table_obstacles(h.relation)
+  );
   v_accounts bigint := 0;
 begin
   insert into rollup.host_table (state) select v_now where not exists (select from rollup.host_table) on conflict do nothing;
@@ -76,7 +112,10 @@ begin
   )
   select count(*) into v_accounts from distrusted;
   if v_tracked then
-    perform rollup.enqueue_backfill(s.account_id) from rollup.account_settings as s where s.reporting_timezone is not null;
+    perform rollup.enqueue_backfill(s.account_id)
+    from rollup.account_settings as s
+    join rollup.accounts_here() as a on a.account_id = s.account_id
+    where s.reporting_timezone is not null;
     update rollup.host_table as h set state = v_now where true;
   end if;
   return v_accounts;
@@ -107,6 +146,7 @@ begin
     )
     select s.account_id
     from rollup.account_settings as s
+    join rollup.accounts_here() as a on a.account_id = s.account_id
     join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation
     join zone as z on z.name = s.reporting_timezone
     where z.rules <> c.zone_rules

@@ -29,7 +29,8 @@ language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select t.name, t.definition
   from rollup.host_setting_triggers() as t
-  where rollup.host_accounts() is not null and not exists (
+  -- On Citus settings go to all nodes, which no statement of the host is to wait for: the worker follows them.
+  where rollup.host_accounts() is not null and not rollup.is_distributed() and not exists (
     select
     from pg_trigger as g
     join pg_proc as p on p.oid = g.tgfoid
@@ -91,6 +92,7 @@ begin
       -- Each is a subtransaction, and the others are for events. What has failed once is not tried again in this transaction.
       or rollup.remaining_guards() <= rollup.guarded_firings() / 2
       or current_setting('rollup.unfollowed', true) = 'x'
+      or rollup.is_distributed()
     then
       return null;
     end if;
@@ -234,7 +236,7 @@ declare
   v_changed int[];
 begin
   perform rollup.require_read_committed('follow_host_settings');
-  if rollup.host_accounts() is null or row_security_active('public.accounts') then
+  if rollup.host_accounts() is null or row_security_active('public.accounts') or not rollup.is_coordinator() then
     return 0;
   end if;
   perform rollup.limit_lock_waits();
@@ -274,6 +276,7 @@ begin
   insert into rollup.backfill_runs (account_id, generation, from_date, to_date)
   select s.account_id, s.generation, '-infinity', 'infinity'
   from rollup.account_settings as s
+  join rollup.accounts_here() as a on a.account_id = s.account_id
   where s.account_id = any (v_changed) and s.reporting_timezone is not null;
   perform rollup.forget_accounts(
     array(select d.account_id from rollup.host_differences() as d where d.name is null and d.account_id = any (v_accounts))

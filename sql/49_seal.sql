@@ -1,6 +1,21 @@
 -- Sealing: from then on days are what they were, plus late inserts and updates, whatever becomes of their raw events. What that means for
 -- everything that touches a day: 22_coverage and delta_counts. And purging, which lets go of raw events of sealed days.
 
+create or replace function rollup.require_one_server(p_function text)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if rollup.is_distributed() then
+    raise exception using
+      errcode = 'RU013',
+      message = format('rollup.%s: days cannot be sealed where public.reporting_events is distributed', p_function),
+      hint = 'Rollups do not move with a shard: they are made again from its raw events, which therefore must stay.';
+  end if;
+end
+$$;
+comment on function rollup.require_one_server(text) is 'Raises RU013 on a Citus cluster.';
+
 create or replace function rollup.require_sealable(
   p_account_id int, p_through date, p_unclean datemultirange, p_differing date[], p_changed boolean
 )
@@ -50,6 +65,7 @@ declare
 begin
   perform rollup.limit_lock_waits();
   perform rollup.require('seal', jsonb_build_object('p_account_id', p_account_id, 'p_through', p_through));
+  perform rollup.require_one_server('seal');
   perform rollup.require_finite('seal', p_through, p_through);
   v_generation := rollup.begin_rebuild('seal', p_account_id);
   perform rollup.require_sealable(p_account_id, p_through, '{}', '{}', false);
@@ -235,6 +251,7 @@ declare
   v_settings rollup.account_settings;
 begin
   perform rollup.require('set_retention', jsonb_build_object('p_account_id', p_account_id));
+  perform rollup.require_one_server('set_retention');
   if p_months < 1 then
     raise exception using
       errcode = 'RU003',
@@ -251,7 +268,7 @@ end
 $$;
 comment on function rollup.set_retention(int, int) is
   'For how many whole calendar months before the present one the raw events of an account are kept; NULL, as at first: all are. The worker seals and '
-  'purges what is older as months go by. Returns the settings. Errors: RU003 less than 1, RU009 no account. '
+  'purges what is older as months go by. Returns the settings. Errors: RU003 less than 1, RU009 no account, RU013 on Citus. '
   'Example: select rollup.set_retention(1, 13);';
 
 create or replace function rollup.retention_due(p_now timestamptz default now())

@@ -89,11 +89,8 @@ language sql stable parallel safe as $$
     select
       r.created_at, r.conversation_id, r.value, r.value_in_business_hours,
       rollup.dimension_id(q.dimension_type, q.account_id, r.user_id, r.inbox_id) as dimension_id
-    from public.reporting_events as r
-    where r.account_id = q.account_id
-      and r.name = p_event_name
-      and r.created_at >= part.first
-      and r.created_at < part.until
+    from rollup.host_events(q.account_id, array[p_event_name], part.first, part.until) as r
+    where r.name = p_event_name and r.created_at < part.until
     -- Keeps the bounds in the index scan of each part.
     offset 0
   ) as e

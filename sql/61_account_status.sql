@@ -9,13 +9,14 @@ begin
   select min(first.created_at), max(last.created_at)
   into first_event, last_event
   from unnest(rollup.event_names()) as n (name)
+  -- The name once more, for the index to give its events in their order.
   cross join lateral (
-    select e.created_at from public.reporting_events as e
-    where e.account_id = p_account_id and e.name = n.name and e.created_at > '-infinity' order by e.created_at limit 1
+    select e.created_at from rollup.host_events(p_account_id, array[n.name], '-infinity', 'infinity') as e
+    where e.name = n.name and e.created_at > '-infinity' order by e.created_at limit 1
   ) as first
   cross join lateral (
-    select e.created_at from public.reporting_events as e
-    where e.account_id = p_account_id and e.name = n.name and e.created_at < 'infinity' order by e.created_at desc limit 1
+    select e.created_at from rollup.host_events(p_account_id, array[n.name], '-infinity', 'infinity') as e
+    where e.name = n.name and e.created_at < 'infinity' order by e.created_at desc limit 1
   ) as last
   where isfinite(first.created_at) and isfinite(last.created_at);
 end
@@ -94,7 +95,7 @@ select rollup.define_view('account_status', $view$
         then format('no time zone: "%s", which stands in public.accounts.settings, is none', s.host_timezone)
       when s.reporting_timezone is null then null
       when not rollup.has_timezone(s.reporting_timezone) then 'this server does not know its time zone'
-      when c.generation = s.generation and c.covered <> '{}' and c.host_relation is distinct from rollup.host_relation()
+      when c.generation = s.generation and c.covered <> '{}' and c.host_relation is distinct from rollup.coverage_of(h.host_relation)
         then 'its rollups were made from another table than public.reporting_events is now'
       when c.generation = s.generation and c.covered <> '{}' and not rollup.knows_partitions()
         then 'public.reporting_events has other partitions than when the worker last looked'
@@ -111,6 +112,7 @@ select rollup.define_view('account_status', $view$
     c.last_verification_days,
     c.verified_from
   from rollup.account_settings as s
+  join rollup.accounts_here() as h on h.account_id = s.account_id
   left join rollup.account_coverage as c on c.account_id = s.account_id
   left join (
     select m.account_id, count(distinct m.date) as dirty_days, bool_or(m.date is null) as all_days

@@ -57,7 +57,9 @@ language sql volatile as $$
     from (
       select d.account_id, d.date from rollup.repairable_marks() as d
       union all
-      select c.account_id, null from rollup.account_coverage as c where c.host_relation is distinct from rollup.host_relation()
+      select c.account_id, null
+      from rollup.account_coverage as c
+      join rollup.accounts_here() as a on a.account_id = c.account_id and c.host_relation is distinct from rollup.coverage_of(a.host_relation)
     ) as m
     join rollup.account_settings as s on s.account_id = m.account_id and s.reporting_timezone is not null
     where not exists (
@@ -132,7 +134,7 @@ set search_path = pg_catalog, pg_temp as $$
   from (select count(*) as waiting from rollup.backfill_runs as r where r.state in ('pending', 'running')) as r
   where r.waiting > 0 and not exists (select from rollup.live_workers())
   union all
-  select o from rollup.host_table_obstacles() as o
+  select distinct o from rollup.host_relations() as h cross join lateral rollup.host_table_obstacles(h.relation) as o
   union all
   select o from rollup.host_setting_obstacles() as o
   union all

@@ -15,6 +15,7 @@ set search_path = pg_catalog, pg_temp as $$
   select s.account_id, z.local_time::date
   from zone as z
   join rollup.account_settings as s on s.reporting_timezone = z.name
+  join rollup.accounts_here() as a on a.account_id = s.account_id
   join rollup.account_coverage as c on c.account_id = s.account_id and c.generation = s.generation and c.covered <> '{}'
   where z.local_time::time >= '01:00' and z.local_time::time < '05:00'
     -- Not this night yet.

@@ -7,7 +7,7 @@ declare
 begin
   for v_name in
     select g.tgname from pg_trigger as g
-    where g.tgrelid = rollup.host_relation()
+    where g.tgrelid = rollup.host_table()
       and g.tgname in ('reporting_events_rollup_update_old', 'reporting_events_rollup_update_new')
   loop
     execute format('drop trigger %I on public.reporting_events', v_name);
@@ -17,35 +17,18 @@ $$;
 
 do $$
 declare
-  v_wanted record;
-  v_missing boolean := false;
+  v_missing record;
 begin
-  for v_wanted in
-    select *
-    from (
-      values
-        ('reporting_events_rollup_insert', 'insert', 'referencing new table as events', 'track_events'),
-        ('reporting_events_rollup_delete', 'delete', 'referencing old table as events', 'track_events'),
-        ('reporting_events_rollup_update', 'update', 'referencing old table as old_events new table as new_events', 'track_events'),
-        ('reporting_events_rollup_truncate', 'truncate', '', 'track_truncate')
-    ) as t (name, event, referencing, function)
-    where not exists (
-      select
-      from pg_trigger as g
-      where g.tgrelid = rollup.host_relation() and g.tgname = t.name and g.tgenabled in ('O', 'A') and g.tgnargs = 0
-    )
-  loop
-    -- While a trigger is missing, days go by untracked. All rows, and before the host's table is locked: a rebuild that is about
-    -- to claim days holds its row.
-    if not v_missing then
-      update rollup.account_coverage set covered = '{}';
-      v_missing := true;
-    end if;
-    execute format(
-      'create or replace trigger %s after %s on public.reporting_events %s for each statement execute function rollup.%s()',
-      v_wanted.name, v_wanted.event, v_wanted.referencing, v_wanted.function
-    );
-    execute format('alter table public.reporting_events enable trigger %s', v_wanted.name);
+  -- On Citus they go to all nodes, when these are installed: citus/distribute.sql.
+  if rollup.is_distributed() then
+    return;
+  end if;
+  -- While a trigger is missing, days go by untracked. All rows, and before the host's table is locked: a rebuild that is about
+  -- to claim days holds its row.
+  update rollup.account_coverage set covered = '{}' where exists (select from rollup.missing_host_triggers());
+  for v_missing in select * from rollup.missing_host_triggers() loop
+    execute format('create or replace trigger %I %s', v_missing.name, v_missing.definition);
+    execute format('alter table public.reporting_events enable trigger %I', v_missing.name);
   end loop;
 end
 $$;

@@ -434,7 +434,7 @@ export const mutations: Mutation[] = [
     change: "for any",
     edits: {
       "34_track_events.sql": [
-        ["if tg_relid is distinct from rollup.host_relation() then", "if false then"],
+        ["if rollup.is_host_relation(tg_relid) is not true then", "if false then"],
       ],
     },
     killedBy: ["engine/track_events.test.ts", "on any other table"],
@@ -445,8 +445,8 @@ export const mutations: Mutation[] = [
     edits: {
       "34_track_events.sql": [
         [
-          "if tg_relid is distinct from rollup.host_relation() then",
-          "if tg_relid <> rollup.host_relation() then",
+          "if rollup.is_host_relation(tg_relid) is not true then",
+          "if not rollup.is_host_relation(tg_relid) then",
         ],
       ],
     },
@@ -846,8 +846,8 @@ export const mutations: Mutation[] = [
     edits: {
       "44_reporting_timezone.sql": [
         [
-          "insert into rollup.account_coverage (account_id, generation, host_relation)\n    select n.account_id, n.generation, rollup.host_relation()",
-          "insert into rollup.account_coverage (account_id, generation, host_relation, awaited)\n    select n.account_id, n.generation, rollup.host_relation(), rollup.open_transactions() || 'prepared'::text",
+          "insert into rollup.account_coverage (account_id, generation, host_relation)\n    select n.account_id, n.generation, rollup.coverage_of(rollup.host_relation(n.account_id))",
+          "insert into rollup.account_coverage (account_id, generation, host_relation, awaited)\n    select n.account_id, n.generation, rollup.coverage_of(rollup.host_relation(n.account_id)), rollup.open_transactions() || 'prepared'::text",
         ],
       ],
     },
@@ -981,12 +981,12 @@ export const mutations: Mutation[] = [
     edits: {
       "41_rebuild.sql": [
         [
-          "  claimed := rollup.await_old_writers(p_account_id) and not exists (select from rollup.host_table_obstacles());\n",
+          "  claimed := rollup.await_old_writers(p_account_id)\n    and not exists (select from rollup.host_table_obstacles(rollup.host_relation(p_account_id)));\n",
           "",
         ],
         [
           "into v_totals, v_entries, v_pending, v_marks;",
-          "into v_totals, v_entries, v_pending, v_marks;\n  claimed := rollup.await_old_writers(p_account_id) and not exists (select from rollup.host_table_obstacles());\n",
+          "into v_totals, v_entries, v_pending, v_marks;\n  claimed := rollup.await_old_writers(p_account_id)\n    and not exists (select from rollup.host_table_obstacles(rollup.host_relation(p_account_id)));\n",
         ],
       ],
     },
@@ -996,7 +996,9 @@ export const mutations: Mutation[] = [
     rule: "coverage counts on the table it was claimed on",
     change: "on any of its name",
     edits: {
-      "22_coverage.sql": [[" and c.host_relation = rollup.host_relation()\n", "\n"]],
+      "22_coverage.sql": [
+        [" and c.host_relation = rollup.coverage_of(rollup.host_relation(p_account_id))\n", "\n"],
+      ],
     },
     killedBy: ["engine/triggers.test.ts", "coverage counts on its table only"],
   },
@@ -1004,7 +1006,9 @@ export const mutations: Mutation[] = [
     rule: "rollups of another table are cleared before days are claimed",
     change: "they stay",
     edits: {
-      "22_coverage.sql": [[" or c.host_relation is distinct from rollup.host_relation())", ")"]],
+      "22_coverage.sql": [
+        [" or v_coverage.host_relation is distinct from v_relation then", " then"],
+      ],
     },
     killedBy: ["engine/triggers.test.ts", "coverage counts on its table only"],
   },
@@ -1012,7 +1016,12 @@ export const mutations: Mutation[] = [
     rule: "nothing is claimed while changes do not reach us",
     change: "a rebuild claims what it has rebuilt",
     edits: {
-      "41_rebuild.sql": [[" and not exists (select from rollup.host_table_obstacles());", ";"]],
+      "41_rebuild.sql": [
+        [
+          "\n    and not exists (select from rollup.host_table_obstacles(rollup.host_relation(p_account_id)));",
+          ";",
+        ],
+      ],
     },
     killedBy: ["engine/host_table.test.ts", "as long as triggers are missing"],
   },

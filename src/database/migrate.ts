@@ -3,6 +3,7 @@
  * migrations, and the present in sql/ every time.
  */
 import { readdir, readFile } from "node:fs/promises";
+import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import graphileMigrate from "graphile-migrate";
@@ -16,6 +17,7 @@ import {
 import graphileWorker from "graphile-worker";
 import type { Pool, PoolClient } from "pg";
 import type { PostgresError } from "postgres";
+import { inNode, type Node, nodesOf, ownSettings } from "./citus.js";
 import {
   checkVersion,
   connect,
@@ -40,9 +42,16 @@ import {
 
 const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
 
-/** The files of sql/, in the order in which they are applied: each may use what those before it define. */
-export async function sqlFiles(root = packageRoot): Promise<string[]> {
-  return (await readdir(`${root}/sql`)).filter((name) => name.endsWith(".sql")).sort();
+/**
+ * The files of sql/, in the order in which they are applied: each may use what those before it define. On Citus with those
+ * of sql/citus/ among them.
+ */
+export async function sqlFiles(root = packageRoot, citus = false): Promise<string[]> {
+  const names = await readdir(`${root}/sql`);
+  if (citus) names.push(...(await readdir(`${root}/sql/citus`)).map((name) => `citus/${name}`));
+  return names
+    .filter((name) => name.endsWith(".sql"))
+    .sort((a, b) => (basename(a) < basename(b) ? -1 : 1));
 }
 
 export interface MigrateOptions {
@@ -87,18 +96,26 @@ export async function migrate(url: string, options: MigrateOptions = {}): Promis
     root: options.root ?? packageRoot,
     current: options.current ?? false,
   };
-  const sources = await readSources(settled);
   const migrations = await readMigrations(settled.root);
   const applicationName = "reporting-rollup migrate";
   await requireSession(url, "migrate");
-  const pool = await pgPool(url, { max: 2, applicationName });
-  const sql = connect(url, { max: 1, applicationName });
+  const pool = await pgPool(url, { max: 2, applicationName, settings: ownSettings });
+  const sql = connect(url, { max: 1, applicationName, settings: ownSettings });
   try {
     const client = await pool.connect();
     try {
       const { user, database } = target(url);
       const session = { ...settled, pool, client, sql, user, database };
-      return await oneAtATime(session, () => install(session, sources, migrations));
+      const nodes = await nodesOf(sql, url);
+      return await oneAtATime(session, async () => {
+        const result = await install(
+          session,
+          migrations,
+          nodes.find(({ here }) => here),
+        );
+        await installNodes(session, nodes);
+        return result;
+      });
     } finally {
       client.release();
     }
@@ -109,21 +126,25 @@ export async function migrate(url: string, options: MigrateOptions = {}): Promis
 
 async function install(
   session: Session,
-  sources: Source[],
   migrations: Migration[],
+  node: Node | undefined,
 ): Promise<MigrateResult> {
   const { sql, pool } = session;
+  const sources = await readSources(session, node !== undefined);
   await checkVersion(sql);
   const found = await requireHostTable(sql, session.createHostTables);
   const present = await readSchemas(
     sql,
     migrations.map(({ hash }) => hash),
   );
-  refuseForeign(present);
+  const propagated = present.some(({ name, ours }) => name === "rollup" && !ours);
+  if (!propagated || !node || node.coordinator) refuseForeign(present);
   await checkHistory(sql, migrations);
   await requireRights(sql, found, present);
   await makeSchemas(session, present);
+  if (propagated) await sql.alone(`alter schema rollup rename to ${ofCitus}`);
   await runMigrations(session);
+  await adoptFunctions(session);
   await sql.transaction((own) => own.script(`comment on schema rollup is '${mark}'`));
   await graphileWorker.runMigrations({ pgPool: pool, schema: workerSchema, logger });
   const applied = found ? sources : [await hostTables(session), ...sources];
@@ -138,6 +159,29 @@ async function install(
     migrations: migrations.length,
     sql_files: applied.length,
   };
+}
+
+/**
+ * From the coordinator of a Citus cluster: the same on its other nodes, each an installation of its own, and at last what they
+ * share.
+ */
+async function installNodes(session: Session, nodes: Node[]): Promise<void> {
+  const { sql, log } = session;
+  const [host] = await sql<{ distributed: boolean }[]>`
+    select rollup.is_distributed() and rollup.is_coordinator() as distributed`;
+  if (!host?.distributed) return;
+  for (const { name, url } of nodes.filter(({ here }) => !here)) {
+    log(`Node ${name}`);
+    await migrate(url, { ...session, createHostTables: false }).catch((error) => {
+      throw inNode(error, name);
+    });
+  }
+  await withoutQueueing(session, async () => {
+    for (const { done } of await sql<{ done: string }[]>`
+      select d as done from rollup.distribute() as d`) {
+      log(done);
+    }
+  });
 }
 
 /** Roles are the server's, so the one for readers may be somebody else's to make. */
@@ -162,8 +206,8 @@ async function readSource(root: string, name: string): Promise<Source> {
   return { name, text: await readFile(`${root}/sql/${name}`, "utf8") };
 }
 
-async function readSources({ root }: Settled): Promise<Source[]> {
-  return Promise.all((await sqlFiles(root)).map((name) => readSource(root, name)));
+async function readSources({ root }: Settled, citus: boolean): Promise<Source[]> {
+  return Promise.all((await sqlFiles(root, citus)).map((name) => readSource(root, name)));
 }
 
 /** The host's tables, for a database that has none. */
@@ -330,6 +374,21 @@ async function runMigrations(session: Session): Promise<void> {
   } finally {
     await client.query(`select pg_advisory_unlock(${graphileMigrating})`).catch(() => {});
   }
+}
+
+/** The name for a schema `rollup` that Citus has made on a worker node, for the functions of triggers and calls that go there. */
+const ofCitus = "rollup_of_citus";
+
+/** Takes those functions into our schema: replaced there, they stay what triggers and Citus know. */
+async function adoptFunctions({ sql }: Session): Promise<void> {
+  await sql.transaction(async (transaction) => {
+    const functions = await transaction<{ name: string }[]>`
+      select oid::regprocedure::text as name from pg_proc where pronamespace = to_regnamespace(${ofCitus})`;
+    for (const { name } of functions) {
+      await transaction.script(`alter function ${name} set schema rollup`);
+    }
+    await transaction.script(`drop schema if exists ${ofCitus}`);
+  });
 }
 
 const logger = new graphileWorker.Logger(() => () => {});
