@@ -52,17 +52,27 @@ $$;
 create or replace function rollup.is_host_relation(p_relation oid)
 returns boolean
 language sql stable
+-- Not by pg_class, in which Citus hides shards from clients.
 return p_relation = rollup.host_table() or exists (
   select
-  from pg_class as s
-  join pg_class as t on t.oid = rollup.host_table() and t.relnamespace = s.relnamespace and t.relowner = s.relowner
-  where s.oid = p_relation and s.relname ~ '^reporting_events_[0-9]+$'
+  from pg_dist_shard as s
+  where s.shardid = substring(p_relation::regclass::text from '[0-9]+$')::bigint and s.logicalrelid = rollup.host_table()
+    and p_relation = to_regclass(format('public.reporting_events_%s', s.shardid))
 );
 
 create or replace function rollup.coverage_of(p_relation oid)
 returns oid
 language sql stable
 return case when p_relation = rollup.host_table() then p_relation else pg_relation_filenode(p_relation) end;
+
+create or replace function rollup.is_sending()
+returns boolean
+language sql stable
+return (
+  select t.transaction_number <> 0 and t.initiator_node_identifier = g.groupid
+  from get_current_transaction_id() as t
+  cross join pg_dist_local_group as g
+);
 
 create or replace function rollup.accounts_here()
 returns table (account_id int, host_relation oid)

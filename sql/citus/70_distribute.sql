@@ -18,8 +18,8 @@ begin
   perform rollup.change_timezones(
     array[p_account_id], array[p_timezone], array(select s.host_timezone from rollup.account_settings as s where s.account_id = p_account_id)
   );
-  if found and p_timezone is not null then
-    -- The worker of the node that has the account makes a backfill of it.
+  if found and p_timezone is not null and rollup.host_relation(p_account_id) is not null then
+    -- For the worker to queue a backfill.
     insert into rollup.dirty_marks (account_id, date, marked_at, reason) values (p_account_id, null, now(), 'its time zone was set');
   end if;
 end
@@ -170,3 +170,19 @@ comment on function rollup.distribute() is
   'On the coordinator of a Citus cluster whose nodes all have been migrated: shares the settings of accounts with all nodes, puts the triggers on the shards of '
   'public.reporting_events, and has calls of the functions of one account sent to its node. Returns what it did; safe to repeat. migrate calls it. '
   'Errors: RU017 naming what is missing. Example: select * from rollup.distribute();';
+
+create or replace function rollup.undistribute()
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set citus.enable_ddl_propagation = on
+set citus.enable_unsafe_triggers = on
+set client_min_messages = warning as $$
+begin
+  drop trigger if exists reporting_events_rollup_insert on public.reporting_events;
+  drop trigger if exists reporting_events_rollup_delete on public.reporting_events;
+  drop trigger if exists reporting_events_rollup_update on public.reporting_events;
+  drop table if exists rollup.shared_settings;
+end
+$$;
+comment on function rollup.undistribute() is 'On the coordinator: takes back what distribute() has made, before the nodes are uninstalled.';

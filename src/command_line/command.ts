@@ -1,6 +1,7 @@
 /** What every command of the command line has in common: output, the database, interruption, the exit code. */
 import { constants } from "node:os";
 import type { Command } from "commander";
+import { nodesOf } from "../database/citus.js";
 import { open, type Sql } from "../database/connection.js";
 import { toUserError } from "../database/errors.js";
 import { acquireServer, type Server } from "../server/server.js";
@@ -22,7 +23,19 @@ export interface Context {
   /** The server that the configuration names, started if it is an embedded one that does not run. */
   server(options?: { database?: string }): Promise<Server>;
   /** A client on its database; throws a `UserError` when it cannot be reached. */
-  database(): Promise<{ sql: Sql; server: Server }>;
+  database(): Promise<Database>;
+}
+
+export interface Place {
+  sql: Sql;
+  url: string;
+}
+
+export interface Database extends Place {
+  /** Where the events of an account are: on a Citus cluster one of its nodes, else here. */
+  at(account: number): Promise<Place>;
+  /** Here, or all nodes of a Citus cluster if it is its coordinator. */
+  everywhere(): Promise<Place[]>;
 }
 
 type Action<Args extends unknown[]> = (
@@ -96,6 +109,35 @@ function untilSignalled(ends: (first: boolean) => boolean): Promise<number> {
   });
 }
 
+/** Connects to the nodes of a Citus cluster as they are needed. */
+function cluster(
+  here: Place,
+  connected: (url: string) => Promise<Place>,
+): Pick<Database, "at" | "everywhere"> {
+  const places = new Map<string, Promise<Place>>();
+  const nodes = async () => {
+    const found = await nodesOf(here.sql, here.url);
+    for (const { name, url, here: own } of found) {
+      if (places.has(name)) continue;
+      places.set(name, own ? Promise.resolve(here) : connected(url));
+    }
+    return found;
+  };
+  return {
+    at: async (account) => {
+      if ((await nodes()).length === 0) return here;
+      const [row] = await here.sql<{ node: string | null }[]>`
+        select rollup.account_node(${account}) as node`;
+      return places.get(row?.node ?? "") ?? here;
+    },
+    everywhere: async () => {
+      const found = await nodes();
+      const coordinator = found.find(({ coordinator }) => coordinator);
+      return coordinator?.here ? Promise.all(places.values()) : [here];
+    },
+  };
+}
+
 function makeContext(
   out: Output,
   deferred: (() => Promise<unknown>)[],
@@ -124,12 +166,14 @@ function makeContext(
       return acquiring;
     },
     database: async () => {
-      const server = await context.server();
-      const sql = await open(server.url, {
-        onNotice: (notice) => out.progress(notice.message ?? ""),
-      });
-      context.defer(() => sql.end({ timeout: 1 }));
-      return { sql, server };
+      const { url } = await context.server();
+      const connected = async (url: string): Promise<Place> => {
+        const sql = await open(url, { onNotice: ({ message }) => out.progress(message ?? "") });
+        context.defer(() => sql.end({ timeout: 1 }));
+        return { sql, url };
+      };
+      const here = await connected(url);
+      return { ...here, ...cluster(here, connected) };
     },
   };
   return context;

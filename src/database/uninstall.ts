@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { open, type Transaction } from "./connection.js";
+import { inNode, nodesOf, ownSettings } from "./citus.js";
+import { open, type Sql, type Transaction } from "./connection.js";
 import { errorCode, isLockConflict, UserError } from "./errors.js";
 import { ownMigrations } from "./migrate.js";
 import { mark, readerRole, readSchemas, refuseForeign, type Schema } from "./ours.js";
@@ -13,6 +14,7 @@ export interface UninstallOptions {
 
 /**
  * Removes what migrate made, in one transaction: the triggers, the schemas, the record of our migrations. The host's tables stay.
+ * From the coordinator of a Citus cluster also on its other nodes, one after the other.
  * Waits for locks only a moment at a time: the host's writers would queue behind us. Returns the schemas removed, and the readers'
  * role if nobody else needs it.
  */
@@ -21,8 +23,17 @@ export async function uninstall(
   { patience = 60_000, log = () => {} }: UninstallOptions = {},
 ): Promise<string[]> {
   const hashes = await ownMigrations();
-  const sql = await open(url, { max: 1 });
+  const sql = await open(url, { max: 1, settings: ownSettings });
   try {
+    const nodes = await nodesOf(sql, url);
+    if (nodes.some(({ here, coordinator }) => here && coordinator)) {
+      await undistribute(sql);
+      for (const { name, url } of nodes.filter(({ here }) => !here)) {
+        await uninstall(url, { patience, log }).catch((error) => {
+          throw inNode(error, name);
+        });
+      }
+    }
     for (const deadline = Date.now() + patience; ; await sleep(500)) {
       try {
         return await sql.transaction((transaction) => remove(transaction, hashes, log));
@@ -39,6 +50,13 @@ export async function uninstall(
   } finally {
     await sql.end({ timeout: 1 });
   }
+}
+
+/** What the nodes share, which Citus must see go. */
+async function undistribute(sql: Sql): Promise<void> {
+  const [found] = await sql<{ found: boolean }[]>`
+    select to_regproc('rollup.undistribute') is not null as found`;
+  if (found?.found) await sql`select rollup.undistribute()`;
 }
 
 async function remove(

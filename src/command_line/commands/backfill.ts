@@ -11,7 +11,7 @@ import {
 } from "../../worker/backfill.js";
 import { startWorker, type Worker } from "../../worker/worker.js";
 import { dateArgument } from "../arguments.js";
-import { action, type Context } from "../command.js";
+import { action, type Context, type Database, type Place } from "../command.js";
 import {
   accountsHelp,
   allOption,
@@ -69,17 +69,19 @@ async function backfill(context: Context, words: string[], options: Options): Pr
   const named = onlyAccounts(words);
   requireAccounts(named, options.all);
   requireOrder(options);
-  const { sql, server } = await context.database();
+  const { sql, at } = await context.database();
   const accounts = await chooseAccounts(sql, named, { all: options.all, withTimezone: true });
   const only = onlyOne(named);
   return only !== undefined
-    ? backfillOne(context, { sql, url: server.url, account: only, options })
-    : backfillSeveral(context, { sql, url: server.url, accounts, options });
+    ? backfillOne(context, await at(only), only, options)
+    : backfillSeveral(context, at, accounts, options);
 }
 
 async function backfillOne(
   context: Context,
-  { sql, url, account, options }: { sql: Sql; url: string; account: number; options: Options },
+  { sql, url }: Place,
+  account: number,
+  options: Options,
 ): Promise<number> {
   const { out } = context;
   const outlook = await backfillOutlook(sql, account, options);
@@ -96,7 +98,7 @@ async function backfillOne(
   const runId = await requestRun(out, sql, outlook, options);
   if (!options.wait) return leaveToWorker(out, sql, runId);
   await sql.end({ timeout: 1 });
-  const [seen] = await workOff(context, url, [{ account, runId, events: 0 }]);
+  const [seen] = await workOff(context, [{ account, url, runId, events: 0 }]);
   return context.interrupted.aborted && seen?.state !== "done"
     ? interruptedAt(out, seen, account)
     : conclude(out, seen);
@@ -105,7 +107,9 @@ async function backfillOne(
 /** One plan and one question for all, one worker for all of their runs; a bad account does not stop the rest. */
 async function backfillSeveral(
   context: Context,
-  { sql, url, accounts, options }: { sql: Sql; url: string; accounts: number[]; options: Options },
+  at: Database["at"],
+  accounts: number[],
+  options: Options,
 ): Promise<number> {
   const { out } = context;
   const fates: Fate[] = [];
@@ -119,7 +123,8 @@ async function backfillSeveral(
     );
   const outlooks: Outlook[] = [];
   for (const account of accounts) {
-    outlooks.push(...(await attempt(account, () => backfillOutlook(sql, account, options))));
+    const plan = async () => backfillOutlook((await at(account)).sql, account, options);
+    outlooks.push(...(await attempt(account, plan)));
   }
   const events = outlooks.reduce((sum, outlook) => sum + Number(outlook.events), 0);
   out.line(pc.bold(`Backfill of ${counted(outlooks.length, "account")}`));
@@ -136,11 +141,11 @@ async function backfillSeveral(
   const runs: Run[] = [];
   for (const outlook of outlooks) {
     const account = outlook.account_id;
-    const request = async () => ({
-      account,
-      runId: await requestRun(out, sql, outlook, options),
-      events: Number(outlook.events),
-    });
+    const request = async () => {
+      const { sql, url } = await at(account);
+      const runId = await requestRun(out, sql, outlook, options);
+      return { account, url, runId, events: Number(outlook.events) };
+    };
     runs.push(...(await attempt(account, request)));
   }
   if (!options.wait) {
@@ -151,8 +156,7 @@ async function backfillSeveral(
     }));
     return concludeAccounts(out, [...queued, ...fates]);
   }
-  await sql.end({ timeout: 1 });
-  const seen = await workOff(context, url, runs);
+  const seen = await workOff(context, runs);
   for (const [index, { account, runId }] of runs.entries()) {
     const run = seen[index];
     fates.push({
@@ -256,6 +260,8 @@ async function leaveToWorker(out: Output, sql: Sql, runId: string): Promise<numb
 
 interface Run {
   account: number;
+  /** Of its node. */
+  url: string;
   runId: string;
   /** As planned. */
   events: number;
@@ -265,7 +271,18 @@ interface Run {
  * Works runs off in this process, beside any worker there may be, and shows how far they are. Returns how each stands at
  * the end, or when it was interrupted.
  */
-async function workOff(context: Context, url: string, runs: Run[]) {
+async function workOff(context: Context, runs: Run[]): Promise<(RunProgress | undefined)[]> {
+  const urls = new Set(runs.map(({ url }) => url));
+  if (urls.size > 1) {
+    const seen = new Map<Run, RunProgress | undefined>();
+    for (const url of urls) {
+      const own = runs.filter((run) => run.url === url);
+      for (const [index, run] of (await workOff(context, own)).entries())
+        seen.set(own[index] as Run, run);
+    }
+    return runs.map((run) => seen.get(run));
+  }
+  const [url = ""] = urls;
   const { out, interrupted, endsByItself, defer } = context;
   endsByItself();
   const bar = progressBar(runs.length === 1 ? `Run ${runs[0]?.runId}` : `${runs.length} accounts`);

@@ -44,7 +44,8 @@ export function registerCompare(program: Command): void {
 }
 
 async function compare({ out, database }: Context, account: number, { from, to }: Days) {
-  const { sql } = await database();
+  const { at } = await database();
+  const { sql } = await at(account);
   await sql`select rollup.require_known_account(${account})`;
   const found = await sql<(Difference & { of_reason: string })[]>`
     select d.*, count(*) over (partition by d.reason) as of_reason

@@ -73,7 +73,8 @@ async function report(context: Context, account: number, options: Options): Prom
   requireOrder(options);
   if ((options.csv || options.html !== undefined) && out.json)
     throw new UserError("--csv, --html and --json exclude each other.", { exitCode: 2 });
-  const { sql } = await context.database();
+  const { at } = await context.database();
+  const { sql } = await at(account);
   const question: Question = {
     account,
     metric: options.metric,

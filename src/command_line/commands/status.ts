@@ -1,8 +1,9 @@
 import type { Command } from "commander";
 import pc from "picocolors";
 import type { Sql } from "../../database/connection.js";
+import { target } from "../../database/explain.js";
 import { accountArgument } from "../arguments.js";
-import { action } from "../command.js";
+import { action, type Place } from "../command.js";
 import type { Output } from "../output.js";
 import { counted, whole } from "../terminal/format.js";
 import { facts, table } from "../terminal/table.js";
@@ -49,18 +50,27 @@ export function registerStatus(program: Command): void {
     .argument("[account]", "one account, in more detail", accountArgument)
     .action(
       action(program, async ({ out, database }, account?: number) => {
-        const { sql } = await database();
-        return account === undefined ? showAll(out, sql) : showOne(out, sql, account);
+        const { at, everywhere } = await database();
+        return account === undefined
+          ? showAll(out, await everywhere())
+          : showOne(out, (await at(account)).sql, account);
       }),
     );
 }
 
-async function showAll(out: Output, sql: Sql): Promise<number> {
-  const accounts = await sql<AccountStatus[]>`
-    select * from rollup.account_status order by account_id`;
-  const warnings = (
-    await sql<{ warning: string }[]>`select w as warning from rollup.warnings() as w`
-  ).map(({ warning }) => warning);
+async function showAll(out: Output, places: Place[]): Promise<number> {
+  const accounts: AccountStatus[] = [];
+  const warnings: string[] = [];
+  for (const { sql, url } of places) {
+    accounts.push(...(await sql<AccountStatus[]>`select * from rollup.account_status`));
+    const { host, port } = target(url);
+    const where = places.length > 1 ? `Node ${host}:${port}: ` : "";
+    for (const { warning } of await sql<{ warning: string }[]>`
+      select w as warning from rollup.warnings() as w`) {
+      warnings.push(`${where}${warning}`);
+    }
+  }
+  accounts.sort((a, b) => a.account_id - b.account_id);
   out.document({ accounts, warnings });
   if (accounts.length === 0) {
     out.line("No account has a time zone yet. To set one: reporting-rollup timezone ACCOUNT");

@@ -54,11 +54,12 @@ async function verify(context: Context, words: string[], { all, repair }: Option
   const named = onlyAccounts(words);
   requireAccounts(named, all);
   const { out, interrupted, endsByItself, database } = context;
-  const { sql } = await database();
+  const { sql, at } = await database();
   const accounts = await chooseAccounts(sql, named, { all, withTimezone: true });
   endsByItself();
   return forEachAccount(out, named, accounts, async (own, account) => {
     if (interrupted.aborted) throw new UserError("Interrupted before it was looked at.");
+    const { sql } = await at(account);
     await sql`select rollup.require_known_account(${account})`;
     return repair
       ? repairAccount(own, sql, account, interrupted)

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { nodesOf } from "../../database/citus.js";
 import { target } from "../../database/explain.js";
 import { startWorker } from "../../worker/worker.js";
 import { countArgument } from "../arguments.js";
@@ -25,14 +26,15 @@ export function registerWorker(program: Command): void {
     .action(
       action(program, async (context, { concurrency, verbose = false }: Options) => {
         const { out, interrupted, endsByItself, database } = context;
-        const { sql, server } = await database();
+        const { sql, url } = await database();
+        const nodes = await nodesOf(sql, url);
         await sql.end({ timeout: 1 });
         endsByItself();
         const write = (line: string) => process.stdout.write(line);
         const log = makeLog({ json: out.json, write, debug: verbose });
         divertConsole(log);
-        const worker = await startWorker(server.url, { concurrency, log });
-        const { host, port, database: name } = target(server.url);
+        const worker = await startWorker(url, { concurrency, log });
+        const { host, port, database: name } = target(url);
         log("info", "worker started", {
           pid: process.pid,
           host,
@@ -40,6 +42,9 @@ export function registerWorker(program: Command): void {
           database: name,
           concurrency,
         });
+        const others = nodes.filter(({ here }) => !here).map(({ name }) => name);
+        if (others.length > 0)
+          log("info", "each node of the cluster needs a worker of its own", { others });
         if (!interrupted.aborted) {
           await new Promise((done) => interrupted.addEventListener("abort", done, { once: true }));
         }
