@@ -9,7 +9,7 @@ import { join, resolve } from "node:path";
 import Table from "cli-table3";
 import { sqlFiles } from "../src/database/migrate.js";
 import { type Mutation, mutations } from "./mutations.js";
-import { killTestFiles, runTestFile } from "./support/file.js";
+import { compile, killTestFiles, runTestFile } from "./support/file.js";
 import { startTestServer, type TestServer } from "./support/server.js";
 
 const root = resolve(import.meta.dirname, "..");
@@ -34,6 +34,7 @@ async function main(words: string[]): Promise<number> {
     style: { head: [], border: [] },
   });
   let survivors = 0;
+  await compile();
   const server = await startTestServer("18");
   const stop = async () => {
     killTestFiles();
@@ -107,7 +108,6 @@ async function runTest(
       TEST_TEMPLATE: model,
       TEST_PG: server.major,
       TEST_ONLY: title,
-      TSX_TSCONFIG_PATH: join(root, "tsconfig.chosen.json"),
     });
     return output;
   } finally {

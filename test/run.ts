@@ -9,12 +9,11 @@
  *   npm test -- --sql patch.sql         the same with this SQL applied over the template
  *   npm test -- --at-once 1             one file at a time
  */
-import { execFile } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
-import { parseArgs, promisify } from "node:util";
+import { parseArgs } from "node:util";
 import { toUserError } from "../src/database/errors.js";
-import { killTestFiles, type Outcome, runTestFile } from "./support/file.js";
+import { command, compile, killTestFiles, type Outcome, runTestFile } from "./support/file.js";
 import { packages, startTestServer, type TestServer, template } from "./support/server.js";
 
 /** Files that have nothing to do with the PostgreSQL they run on. */
@@ -87,9 +86,10 @@ async function main(): Promise<number> {
   const started = Date.now();
   const jobs = await plan();
   const majors = [...new Set(jobs.map(({ major }) => major))];
-  const built = (await useCommandLine(jobs)) ? build() : undefined;
+  const built = [compile()];
+  if (await useCommandLine(jobs)) built.push(command("npm", "run", "build"));
   for (const major of majors) servers.set(major, start(major));
-  await Promise.all([built, ...servers.values()]);
+  await Promise.all([...built, ...servers.values()]);
   const outcomes = await runAll(jobs);
   for (const major of majors) {
     const all = outcomes.filter(({ job }) => job.major === major).map(({ outcome }) => outcome);
@@ -133,15 +133,6 @@ async function useCommandLine(jobs: Job[]): Promise<boolean> {
     jobs.map(({ file }) => readFile(join(root, "test", file), "utf8")),
   );
   return sources.some((source) => source.includes("support/cli.js") || source.includes("dist/"));
-}
-
-async function build(): Promise<void> {
-  try {
-    await promisify(execFile)("npm", ["run", "build"], { cwd: root });
-  } catch (error) {
-    const { stdout } = error as { stdout?: string };
-    throw new Error(`npm run build failed:\n${stdout ?? error}`, { cause: error });
-  }
 }
 
 async function start(major: string): Promise<TestServer> {

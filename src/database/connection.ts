@@ -1,6 +1,6 @@
 /** Connections: for our own statements through `postgres`, and for the libraries that want a pool of `pg`. */
 import { setTimeout as sleep } from "node:timers/promises";
-import pg from "pg";
+import type pg from "pg";
 import { UserError } from "./errors.js";
 import { explainConnection } from "./explain.js";
 import { Pool } from "./pool.js";
@@ -55,7 +55,8 @@ export async function pgPool(url: string, options: ConnectOptions = {}): Promise
   const calls = Object.entries(session).map(
     ([name, value]) => `pg_catalog.set_config('${name}', '${value}', false)`,
   );
-  const pool = new pg.Pool({
+  const { default: driver } = await import("pg");
+  const pool = new driver.Pool({
     host: address,
     port,
     user,

@@ -2,8 +2,9 @@
  * One connection to a server. A statement of ours runs in a transaction that sets what it needs for itself: nothing depends on
  * what a role, a database or a pooler has set, and nothing is left behind in a session that a pooler gives to others.
  */
+import { createRequire } from "node:module";
 import type { Socket } from "node:net";
-import pg from "pg";
+import type pg from "pg";
 import postgres from "postgres";
 import { dial } from "./dial.js";
 import type { Attempt, SessionAttributes } from "./url.js";
@@ -186,6 +187,12 @@ function withoutVariables<T>(work: () => T): T {
 
 const itself = (value: string) => value;
 
+/** Loaded when an array arrives: the command line shall not wait for a second driver. */
+function arrayParser(): (value: string) => string[] {
+  const { types } = createRequire(import.meta.url)("pg") as typeof pg;
+  return types.getTypeParser(1009 as number, "text");
+}
+
 const types = {
   /** A day is not an instant: JavaScript's Date would move it with the machine's zone. */
   days: { to: 1184, from: [1082, 1114, 1184], serialize: itself, parse: itself },
@@ -194,7 +201,7 @@ const types = {
     from: [1009, 1115, 1182, 1185],
     serialize: (values: string[]) =>
       `{${values.map((value) => `"${value.replace(/["\\]/g, "\\$&")}"`).join(",")}}`,
-    parse: pg.types.getTypeParser(1009 as number, "text") as (value: string) => string[],
+    parse: (value: string) => arrayParser()(value),
   },
 };
 

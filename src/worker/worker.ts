@@ -5,7 +5,6 @@
 import { type Log, silent } from "../command_line/log.js";
 import { connect, requireSession, type Sql } from "../database/connection.js";
 import { pause, repeatedly } from "../database/retry.js";
-import { Queue } from "./queue.js";
 import { fold } from "./tasks/fold.js";
 import { health } from "./tasks/health.js";
 import { requeuePurges, retain } from "./tasks/purge.js";
@@ -53,6 +52,8 @@ export async function startWorker(url: string, options: WorkerOptions = {}): Pro
     throw error;
   }
   const trouble = new Trouble(log);
+  // Its library takes a while to load, and most commands start no worker.
+  const { Queue } = await import("./queue.js");
   const queue = new Queue({ url, concurrency, context, heartbeat, trouble });
   const running = [queue.run(signal), ...startTimers(context, { url, trouble, signal, foldEvery })];
   return {

@@ -192,8 +192,8 @@ test("writers beside a long rebuild (rule: one snapshot for events and deltas)",
     (behind) => behind`
       insert into public.reporting_events (name, value, account_id, user_id, inbox_id, conversation_id, created_at)
       select (array['conversation_bot_handoff', 'conversation_resolved', 'reply_time'])[1 + i % 3], i, ${account}, i % 9, i % 5, i,
-        timestamp '2026-02-01' + i * interval '10 seconds'
-      from generate_series(1, 150000) as i`,
+        timestamp '2026-02-01' + i * interval '50 seconds'
+      from generate_series(1, 30000) as i`,
   );
   await withSessions([undefined, undefined], async (a, b) => {
     let rebuilding = true;

@@ -449,13 +449,13 @@ test("a statement over many accounts, with and without zones", async () => {
   await assertExactEverywhere(again);
 });
 
-test("100,000 events in one statement", async () => {
+test("20,000 events in one statement", async () => {
   const account = await accountIn("America/New_York");
   await sql`
     insert into public.reporting_events (name, value, value_in_business_hours, account_id, user_id, inbox_id, conversation_id, created_at)
     select (array['conversation_resolved', 'first_response', 'reply_time', 'conversation_bot_handoff', 'conversation_opened'])[i % 5 + 1],
       i / 7.0, i / 11.0, ${account}, i % 20, i % 5, i % 3000, timestamp '2025-01-01' + i * interval '5 minutes'
-    from generate_series(1, 100000) as i`;
+    from generate_series(1, 20000) as i`;
   await assertTotalsExactEverywhere(account);
   await sql`select rollup.fold(${account})`;
   const [total] = await sql`
@@ -464,7 +464,7 @@ test("100,000 events in one statement", async () => {
   const [raw] = await sql`
     select count(*) as count, sum(round(value * 1e6)::bigint) / 1000000 as sum_value from public.reporting_events
     where account_id = ${account} and name = 'first_response'`;
-  assert.is(total?.count, "20000");
+  assert.is(total?.count, "4000");
   assert.is(Number(total?.sum_value), Number(raw?.sum_value));
   await assertTotalsExactEverywhere(account);
 });

@@ -248,6 +248,7 @@ export async function wrongAnswers(
     select 'not in order' from asked
     where array(select row from actual) <> array(select x::text as line from ${calls[read]} as x order by x)`,
     parameters(asked),
+    { prepare: true },
   );
   return rows.map(({ row }) => row);
 }

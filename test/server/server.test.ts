@@ -67,8 +67,7 @@ function holdServer(folder: string) {
   const child = spawn(
     process.execPath,
     [
-      "--import",
-      "tsx",
+      ...process.execArgv,
       join(import.meta.dirname, "../support/hold-server.ts"),
       folder,
       packageName,

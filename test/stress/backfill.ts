@@ -97,15 +97,11 @@ class Trial {
   /** A worker in a process of its own, started again whenever it has been killed. */
   async work(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const child = spawn(
-        process.execPath,
-        ["--import", "tsx", "src/command_line/cli.ts", "worker", "--json"],
-        {
-          cwd: root,
-          env: { ...process.env, DATABASE_URL: this.url },
-          stdio: ["ignore", "ignore", "inherit"],
-        },
-      );
+      const child = spawn(process.execPath, ["dist/command_line/cli.js", "worker", "--json"], {
+        cwd: root,
+        env: { ...process.env, DATABASE_URL: this.url },
+        stdio: ["ignore", "ignore", "inherit"],
+      });
       this.#processes.add(child);
       const stop = () => child.kill("SIGTERM");
       signal.addEventListener("abort", stop, { once: true });

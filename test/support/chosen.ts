@@ -1,4 +1,4 @@
-/** In the place of uvu (tsconfig.chosen.json): of a file's tests only those whose title contains TEST_ONLY. */
+/** In the place of uvu (compiled.ts): of a file's tests only those whose title contains TEST_ONLY. */
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 

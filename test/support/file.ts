@@ -2,12 +2,15 @@
  * Runs one test file as a process and judges how it went. uvu says success also when a hook throws and when a suite
  * is never run, so this counts what it says, and what it does not.
  */
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
+import { promisify } from "node:util";
 
 const root = resolve(import.meta.dirname, "../..");
+const built = join(root, ".compiled");
 const running = new Set<number>();
 
 export interface Outcome {
@@ -21,6 +24,25 @@ export interface FileResult {
   /** Why it failed. */
   problems: string[];
   output: string;
+}
+
+/** Compiles src/ and test/, once for all test files. Types are the linter's to check. */
+export async function compile(): Promise<void> {
+  const sourceMaps = ["--inlineSourceMap", "--sourceRoot", pathToFileURL(`${root}/`).href];
+  const output = ["--noEmit", "false", "--noCheck", "--rootDir", ".", "--outDir", built];
+  await command("npx", "tsc", ...output, ...sourceMaps);
+}
+
+/** Runs a program in the root folder; throws, with what it said, when it fails. */
+export async function command(program: string, ...args: string[]): Promise<void> {
+  try {
+    await promisify(execFile)(program, args, { cwd: root });
+  } catch (error) {
+    const { stdout } = error as { stdout?: string };
+    throw new Error(`${[program, ...args].join(" ")} failed:\n${stdout || error}`, {
+      cause: error,
+    });
+  }
 }
 
 /** Runs a test file, with these variables added to its environment. */
@@ -91,7 +113,14 @@ async function runProcess(
 ): Promise<Result> {
   const child = spawn(
     process.execPath,
-    ["--import", "tsx", "--import", join(root, "test/support/exit.ts"), path],
+    [
+      "--enable-source-maps",
+      ...["compiled", "exit"].flatMap((name) => [
+        "--import",
+        join(built, `test/support/${name}.js`),
+      ]),
+      path,
+    ],
     {
       cwd: root,
       // A group of its own, so that a file which hangs goes with all it started.

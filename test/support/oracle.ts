@@ -138,7 +138,7 @@ export interface Range {
 
 /** Where rollup.daily_rollups differs from the raw events on an account's clean days. */
 export async function differences(sql: Sql, account: number): Promise<Difference[]> {
-  return [...(await sql.unsafe<Difference[]>(differing, [account]))];
+  return [...(await sql.unsafe<Difference[]>(differing, [account], { prepare: true }))];
 }
 
 /** Where distinct counts by the previous dates differ from the raw events, for those of the ranges that are clean. */
@@ -149,7 +149,9 @@ export async function distinctDifferences(
 ): Promise<Difference[]> {
   const from = ranges.map((range) => range.from);
   const to = ranges.map((range) => range.to);
-  return [...(await sql.unsafe<Difference[]>(distinctDiffering, [account, from, to]))];
+  return [
+    ...(await sql.unsafe<Difference[]>(distinctDiffering, [account, from, to], { prepare: true })),
+  ];
 }
 
 /** What rollup.verify finds. */

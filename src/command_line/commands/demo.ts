@@ -2,7 +2,6 @@ import type { Command } from "commander";
 import pc from "picocolors";
 import { open, type Sql } from "../../database/connection.js";
 import { UserError } from "../../database/errors.js";
-import { migrate } from "../../database/migrate.js";
 import {
   compareWithRaw,
   demoAccounts,
@@ -128,6 +127,7 @@ async function prepare(context: Context): Promise<{ server: Server; sql: Sql }> 
   await dropDemo(dataFolder, out.progress);
   const server = await acquireEmbedded(dataFolder, { database: demoDatabase });
   defer(() => server.release({ stop: false }));
+  const { migrate } = await import("../../database/migrate.js");
   await migrate(server.url, { createHostTables: true });
   const sql = await open(server.url, { max: 2 });
   defer(() => sql.end({ timeout: 1 }));

@@ -1,5 +1,4 @@
 import type { Command } from "commander";
-import { migrate } from "../../database/migrate.js";
 import { action } from "../command.js";
 
 /** `reporting-rollup migrate` */
@@ -15,6 +14,7 @@ export function registerMigrate(program: Command): void {
       action(program, async ({ out, server }, options: { createHostTables?: boolean }) => {
         const { url, embedded } = await server();
         const createHostTables = options.createHostTables ?? embedded;
+        const { migrate } = await import("../../database/migrate.js");
         const result = await migrate(url, { log: out.progress, createHostTables });
         out.document(result);
         out.line(

@@ -1,7 +1,6 @@
 import type { Command } from "commander";
 import { open } from "../../database/connection.js";
 import { target } from "../../database/explain.js";
-import { uninstall } from "../../database/uninstall.js";
 import { action } from "../command.js";
 import { confirm, requireTerminal } from "../terminal/prompts.js";
 
@@ -33,6 +32,7 @@ export function registerUninstall(program: Command): void {
             return 1;
           }
         }
+        const { uninstall } = await import("../../database/uninstall.js");
         const removed = await uninstall(url, { log: out.progress });
         out.document({ database, removed });
         out.line("Removed. To install it again: reporting-rollup migrate");

@@ -1,11 +1,9 @@
 /** How numbers and spans of time look to people. */
 
-const digits = new Intl.NumberFormat("en-US");
-
 /** A whole number, in groups of three digits. */
 export function whole(value: string | number | bigint | null | undefined): string {
   if (value === null || value === undefined) return "–";
-  return digits.format(typeof value === "string" ? BigInt(value) : value);
+  return String(value).replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
 /** "3 events", "1 event". */

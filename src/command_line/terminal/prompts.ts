@@ -1,8 +1,9 @@
 /** Questions to the person at the keyboard; asked on stderr, so that stdout stays the command's output. */
-import * as inquirer from "@inquirer/prompts";
 import { UserError } from "../../database/errors.js";
 
 const context = { output: process.stderr };
+/** Loaded when somebody is asked: most commands ask nothing. */
+const inquirer = () => import("@inquirer/prompts");
 
 /** Whether there is somebody to ask. */
 export function canAsk(): boolean {
@@ -19,8 +20,9 @@ export function requireTerminal(question: string, instead: string): void {
 }
 
 /** A question with yes or no. */
-export function confirm(message: string, suggestion = true): Promise<boolean> {
-  return answer(inquirer.confirm({ message, default: suggestion }, context));
+export async function confirm(message: string, suggestion = true): Promise<boolean> {
+  const { confirm: ask } = await inquirer();
+  return answer(ask({ message, default: suggestion }, context));
 }
 
 /** Something a person can pick. */
@@ -32,9 +34,10 @@ export interface Choice {
 }
 
 /** Picks one of what `find` finds for the words typed so far. */
-export function search(message: string, find: (words: string) => Choice[]): Promise<string> {
+export async function search(message: string, find: (words: string) => Choice[]): Promise<string> {
+  const { search: ask } = await inquirer();
   return answer(
-    inquirer.search<string>(
+    ask<string>(
       {
         message,
         pageSize: 12,
