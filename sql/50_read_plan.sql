@@ -45,10 +45,11 @@ returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 declare
-  v_known boolean;
+  v_known boolean := exists (select from rollup.account_settings as s where s.account_id = p_account_id);
 begin
-  v_known := exists (select from rollup.account_settings as s where s.account_id = p_account_id)
-    or exists (select from public.reporting_events as e where e.account_id = p_account_id);
+  if not v_known then
+    v_known := exists (select from public.reporting_events as e where e.account_id = p_account_id);
+  end if;
   if not v_known and rollup.accounts_table() is not null then
     execute 'select exists (select from public.accounts as a where a.id = $1)' into v_known using p_account_id;
   end if;

@@ -86,6 +86,7 @@ begin
   perform rollup.require_finite('compare_host_rollups', p_from, p_to);
   perform rollup.require_ordered('compare_host_rollups', p_from, p_to);
   perform rollup.require_timezone(p_account_id);
+  perform rollup.require_here('compare_host_rollups', p_account_id);
   perform rollup.require_all_rows('compare_host_rollups');
   v_timezone := (select s.reporting_timezone from rollup.account_settings as s where s.account_id = p_account_id);
   select min(h.date), max(h.date) into v_from, v_to

@@ -37,7 +37,7 @@ returns oid
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 begin
-  if not rollup.is_distributed() then
+  if p_account_id is null or not rollup.is_distributed() then
     return rollup.host_table();
   end if;
   return (

@@ -1,6 +1,62 @@
 -- What the nodes of a Citus cluster share: the settings of accounts, by a reference table, and calls, which go to the account's node. Nothing
 -- else of ours is known to Citus.
 
+create or replace function rollup.at_node(p_call text)
+returns text
+language sql immutable
+return format(
+  -- A query of the account's shard that has one row, whatever is there. Citus' own way of sending calls (create_distributed_function) ends the
+  -- server with a segmentation fault when the call stands in a subquery, as of 13.2 and 15.0.
+  'select t.* from (select count(*) from (select from public.reporting_events as e where e.account_id = $1 limit 1) as e) as one cross join %s as t',
+  p_call
+);
+comment on function rollup.at_node(text) is 'The query that Citus sends to the node of account $1, with a call of a function in it.';
+
+-- The functions of one account, when called on another node than its own: each gets a second definition, local_…, and passes on.
+do $do$
+declare
+  v_function record;
+  v_call text;
+begin
+  for v_function in
+    select
+      p.proname as name, p.proretset as is_set, pg_get_functiondef(p.oid) as definition, pg_get_function_arguments(p.oid) as arguments,
+      pg_get_function_result(p.oid) as result, p.provolatile = 's' as is_stable, p.prosecdef as is_definer,
+      (select string_agg(format('$%s', i), ', ') from generate_series(1, p.pronargs) as i) as parameters
+    from pg_proc as p
+    where p.pronamespace = 'rollup'::regnamespace
+      and p.proname = any ('{timeseries,aggregate,summary,heat_map,read_plan,backfill,backfill_date,enqueue_backfill,verify,repair}')
+  loop
+    v_call := format('%s(%s)', v_function.name, v_function.parameters);
+    execute replace(v_function.definition, format('FUNCTION rollup.%s(', v_function.name), format('FUNCTION rollup.local_%s(', v_function.name));
+    execute format(
+      $query$
+        create or replace function rollup.%1$s(%2$s) returns %3$s language plpgsql %4$s %5$s set search_path = pg_catalog, pg_temp as $body$
+        %6$s
+        begin
+          if rollup.host_relation($1) is null and to_regclass('rollup.shared_settings') is not null
+            and exists (select from rollup.account_settings as s where s.account_id = $1)
+          then
+            %7$s
+          else
+            %8$s
+          end if;
+        end
+        $body$
+      $query$,
+      v_function.name, v_function.arguments, v_function.result,
+      case when v_function.is_stable then 'stable' else 'volatile' end, case when v_function.is_definer then 'security definer' else '' end,
+      case when not v_function.is_set then format('declare v_result %s;', v_function.result) else '' end,
+      format(
+        case when v_function.is_set then 'return query execute %L using %s;' else 'execute %L into v_result using %s; return v_result;' end,
+        rollup.at_node('rollup.' || v_call), v_function.parameters
+      ),
+      format(case when v_function.is_set then 'return query select * from rollup.local_%s;' else 'return rollup.local_%s;' end, v_call)
+    );
+  end loop;
+end
+$do$;
+
 create or replace function rollup.take_setting(p_account_id int, p_timezone text, p_enabled boolean, p_mode text)
 returns void
 language plpgsql volatile
@@ -125,7 +181,6 @@ set citus.multi_shard_modify_mode = 'sequential'
 set client_min_messages = warning as $$
 declare
   v_trigger record;
-  v_function regprocedure;
 begin
   perform rollup.require_distributable();
   if to_regclass('rollup.shared_settings') is null then
@@ -148,21 +203,6 @@ begin
   for v_trigger in select * from rollup.missing_host_triggers() loop
     execute format('create or replace trigger %I %s', v_trigger.name, v_trigger.definition);
     return next format('trigger %s on all shards', v_trigger.name);
-  end loop;
-  for v_function in
-    select p.oid
-    from pg_proc as p
-    where p.pronamespace = 'rollup'::regnamespace
-      -- Not those whose account may be NULL: Citus would take that for account 0.
-      and p.proname = any ('{timeseries,aggregate,summary,heat_map,read_plan,backfill,backfill_date,enqueue_backfill,verify,repair,compare_host_rollups}')
-      and not exists (select from pg_dist_object as o where o.objid = p.oid and o.classid = 'pg_proc'::regclass and o.distribution_argument_index is not null)
-  loop
-    perform create_distributed_function(
-      v_function, 'p_account_id', colocate_with => 'public.reporting_events',
-      -- Reads also within transactions.
-      force_delegation => (select p.provolatile = 's' from pg_proc as p where p.oid = v_function)
-    );
-    return next format('calls of %s sent to the account''s node', v_function);
   end loop;
 end
 $$;

@@ -11,8 +11,11 @@ export interface Node {
   here: boolean;
 }
 
-/** Sessions that install or remove: Citus is to pass on nothing by itself. */
-export const ownSettings = { "citus.enable_ddl_propagation": "off" };
+/** Sessions that install or remove: Citus is to pass on nothing by itself, and to hide nothing. */
+export const ownSettings = {
+  "citus.enable_ddl_propagation": "off",
+  "citus.show_shards_for_app_name_prefixes": "*",
+};
 
 /** All nodes, the coordinator first; none where the database is no part of a Citus cluster. */
 export async function nodesOf(sql: Queries, url: string): Promise<Node[]> {
@@ -32,10 +35,12 @@ export async function nodesOf(sql: Queries, url: string): Promise<Node[]> {
   }));
 }
 
-/** The URL with another server in it: what stands last counts. */
+/** The URL with another server in it. */
 function withServer(url: string, host: string, port: number): string {
-  const own = url.replace(/([?&])hostaddr=[^&]*/g, "$1");
-  return `${own}${own.includes("?") ? "&" : "?"}host=${encodeURIComponent(host)}&port=${port}`;
+  const address = host.includes(":") ? `[${host}]` : host;
+  return url
+    .replace(/([?&])(host|hostaddr|port)=[^&]*/g, "$1")
+    .replace(/^(\w+:\/\/(?:[^@/?]*@)?)[^/?]*/, `$1${address}:${port}`);
 }
 
 /** An error of a node, with its name. */

@@ -131,26 +131,28 @@ async function install(
 ): Promise<MigrateResult> {
   const { sql, pool } = session;
   const sources = await readSources(session, node !== undefined);
+  const onWorkerNode = node !== undefined && !node.coordinator;
   await checkVersion(sql);
   const found = await requireHostTable(sql, session.createHostTables);
   const present = await readSchemas(
     sql,
     migrations.map(({ hash }) => hash),
+    onWorkerNode,
   );
-  const propagated = present.some(({ name, ours }) => name === "rollup" && !ours);
-  if (!propagated || !node || node.coordinator) refuseForeign(present);
+  refuseForeign(present);
   await checkHistory(sql, migrations);
   await requireRights(sql, found, present);
   await makeSchemas(session, present);
-  if (propagated) await sql.alone(`alter schema rollup rename to ${ofCitus}`);
+  if (onWorkerNode) await setAsidePropagated(session);
   await runMigrations(session);
-  await adoptFunctions(session);
+  await adoptPropagated(session);
   await sql.transaction((own) => own.script(`comment on schema rollup is '${mark}'`));
   await graphileWorker.runMigrations({ pgPool: pool, schema: workerSchema, logger });
   const applied = found ? sources : [await hostTables(session), ...sources];
   await applySources(session, applied);
   await requestReader(session);
   await bringUpToDate(session);
+  if (onWorkerNode) await sql`select rollup.take_shared_settings()`;
   const [server] = await sql<{ version: string }[]>`
     select current_setting('server_version') as version`;
   return {
@@ -376,16 +378,24 @@ async function runMigrations(session: Session): Promise<void> {
   }
 }
 
-/** The name for a schema `rollup` that Citus has made on a worker node, for the functions of triggers and calls that go there. */
+/** The name for a schema `rollup` that Citus has made on a worker node, with the triggers' functions and what the nodes share. */
 const ofCitus = "rollup_of_citus";
 
-/** Takes those functions into our schema: replaced there, they stay what triggers and Citus know. */
-async function adoptFunctions({ sql }: Session): Promise<void> {
+async function setAsidePropagated({ sql }: Session): Promise<void> {
+  const [rollup] = await sql<{ propagated: boolean }[]>`
+    select to_regnamespace('rollup') is not null and to_regclass('rollup.account_settings') is null as propagated`;
+  if (rollup?.propagated) await sql.alone(`alter schema rollup rename to ${ofCitus}`);
+}
+
+/** Takes what is there into our schema, where it stays the same objects, those that triggers and Citus know. */
+async function adoptPropagated({ sql }: Session): Promise<void> {
   await sql.transaction(async (transaction) => {
-    const functions = await transaction<{ name: string }[]>`
-      select oid::regprocedure::text as name from pg_proc where pronamespace = to_regnamespace(${ofCitus})`;
-    for (const { name } of functions) {
-      await transaction.script(`alter function ${name} set schema rollup`);
+    const objects = await transaction<{ name: string }[]>`
+      select 'function ' || oid::regprocedure as name from pg_proc where pronamespace = to_regnamespace(${ofCitus})
+      union all
+      select 'table ' || oid::regclass from pg_class where relnamespace = to_regnamespace(${ofCitus}) and relkind = 'r'`;
+    for (const { name } of objects) {
+      await transaction.script(`alter ${name} set schema rollup`);
     }
     await transaction.script(`drop schema if exists ${ofCitus}`);
   });

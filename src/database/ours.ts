@@ -24,9 +24,13 @@ export interface Schema {
 
 /**
  * The schemas of ours, or of the same names, that exist. Version 0.1.0 left no marks: there the history of migrations tells,
- * which it kept to itself.
+ * which it kept to itself. On a worker node of Citus `rollup` is ours in any case, made by Citus for the triggers of shards.
  */
-export async function readSchemas(sql: Queries, hashes: string[]): Promise<Schema[]> {
+export async function readSchemas(
+  sql: Queries,
+  hashes: string[],
+  onWorkerNode = false,
+): Promise<Schema[]> {
   const [history] = await sql<{ found: boolean }[]>`
     select to_regclass('graphile_migrate.migrations') is not null as found`;
   const [unmarked] = history?.found
@@ -39,7 +43,8 @@ export async function readSchemas(sql: Queries, hashes: string[]): Promise<Schem
     select nspname as name, quote_ident(pg_get_userbyid(nspowner)) as owner,
            pg_has_role(nspowner, 'usage') as owned,
            ${unmarked?.found ?? false}::boolean
-             or coalesce(obj_description(oid, 'pg_namespace') = ${mark}, false) as ours
+             or coalesce(obj_description(oid, 'pg_namespace') = ${mark}, false)
+             or ${onWorkerNode}::boolean and nspname = 'rollup' as ours
     from pg_namespace
     where nspname = any(${schemas}::text[])
     order by array_position(${schemas}::text[], nspname::text)`;

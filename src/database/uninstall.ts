@@ -26,7 +26,8 @@ export async function uninstall(
   const sql = await open(url, { max: 1, settings: ownSettings });
   try {
     const nodes = await nodesOf(sql, url);
-    if (nodes.some(({ here, coordinator }) => here && coordinator)) {
+    const onWorkerNode = nodes.some(({ here, coordinator }) => here && !coordinator);
+    if (nodes.length > 0 && !onWorkerNode) {
       await undistribute(sql);
       for (const { name, url } of nodes.filter(({ here }) => !here)) {
         await uninstall(url, { patience, log }).catch((error) => {
@@ -36,7 +37,9 @@ export async function uninstall(
     }
     for (const deadline = Date.now() + patience; ; await sleep(500)) {
       try {
-        return await sql.transaction((transaction) => remove(transaction, hashes, log));
+        return await sql.transaction((transaction) =>
+          remove(transaction, hashes, onWorkerNode, log),
+        );
       } catch (error) {
         if (!isLockConflict(error)) throw error;
         if (Date.now() > deadline) {
@@ -62,9 +65,10 @@ async function undistribute(sql: Sql): Promise<void> {
 async function remove(
   transaction: Transaction,
   hashes: string[],
+  onWorkerNode: boolean,
   log: (line: string) => void,
 ): Promise<string[]> {
-  const present = await readSchemas(transaction, hashes);
+  const present = await readSchemas(transaction, hashes, onWorkerNode);
   refuseForeign(present);
   await refuseDependents(transaction, present);
   await transaction.script("set local lock_timeout to '200ms'");
@@ -143,7 +147,6 @@ async function refuseDependents(transaction: Transaction, present: Schema[]): Pr
         select
         from pg_trigger as t
         where d.classid = 'pg_trigger'::regclass and t.oid = d.objid
-          and t.tgrelid in (to_regclass('public.reporting_events'), to_regclass('public.accounts'))
           and starts_with(t.tgname, 'reporting_events_rollup_')
       )
     order by 1`;

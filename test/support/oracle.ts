@@ -136,9 +136,16 @@ export interface Range {
   to: string;
 }
 
-/** Where rollup.daily_rollups differs from the raw events on an account's clean days. */
-export async function differences(sql: Sql, account: number): Promise<Difference[]> {
-  return [...(await sql.unsafe<Difference[]>(differing, [account], { prepare: true }))];
+const hostTable = "public.reporting_events";
+
+/** Where rollup.daily_rollups differs from the raw events, which are in that table, on an account's clean days. */
+export async function differences(
+  sql: Sql,
+  account: number,
+  events = hostTable,
+): Promise<Difference[]> {
+  const query = differing.replaceAll(hostTable, events);
+  return [...(await sql.unsafe<Difference[]>(query, [account], { prepare: true }))];
 }
 
 /** Where distinct counts by the previous dates differ from the raw events, for those of the ranges that are clean. */
@@ -146,12 +153,12 @@ export async function distinctDifferences(
   sql: Sql,
   account: number,
   ranges: Range[],
+  events = hostTable,
 ): Promise<Difference[]> {
   const from = ranges.map((range) => range.from);
   const to = ranges.map((range) => range.to);
-  return [
-    ...(await sql.unsafe<Difference[]>(distinctDiffering, [account, from, to], { prepare: true })),
-  ];
+  const query = distinctDiffering.replaceAll(hostTable, events);
+  return [...(await sql.unsafe<Difference[]>(query, [account, from, to], { prepare: true }))];
 }
 
 /** What rollup.verify finds. */
