@@ -5,11 +5,12 @@
  *   CITUS_DATABASE_URL=postgres://postgres@coordinator:5432/postgres npm run test:citus
  */
 import { resolve } from "node:path";
-import { runTestFile } from "../support/file.js";
+import { compile, runTestFile } from "../support/file.js";
 
 if (!process.env.CITUS_DATABASE_URL) {
   console.log("skipped: no CITUS_DATABASE_URL names the coordinator of a Citus cluster");
 } else {
+  await compile();
   const { outcome, problems, output } = await runTestFile(
     resolve(import.meta.dirname, "distributed.ts"),
     {},
