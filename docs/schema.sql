@@ -317,17 +317,11 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp;
 comment on function rollup.require_read_committed(p_function text) is 'Raises RU004 in a repeatable read or serializable transaction.';
 
-create function rollup.require_finite(p_function text, p_from date, p_to date)
+create function rollup.require_days(p_function text, p_account_id integer, p_from date, p_to date)
 returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp;
-comment on function rollup.require_finite(p_function text, p_from date, p_to date) is 'Raises RU003 for an infinite date.';
-
-create function rollup.require_ordered(p_function text, p_from date, p_to date)
-returns void
-language plpgsql stable
-set search_path = pg_catalog, pg_temp;
-comment on function rollup.require_ordered(p_function text, p_from date, p_to date) is 'Raises RU003 if the first date comes after the second.';
+comment on function rollup.require_days(p_function text, p_account_id integer, p_from date, p_to date) is 'Raises RU009 without an account, RU003 for an infinite date or if the first comes after the second. NULL: open.';
 
 create function rollup.require_choice(p_function text, p_argument text, p_value text, p_choices text[])
 returns void

@@ -60,35 +60,27 @@ end
 $$;
 comment on function rollup.require_read_committed(text) is 'Raises RU004 in a repeatable read or serializable transaction.';
 
-create or replace function rollup.require_finite(p_function text, p_from date, p_to date)
+create or replace function rollup.require_days(p_function text, p_account_id int, p_from date, p_to date)
 returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 begin
-  if not coalesce(isfinite(p_from), true) or not coalesce(isfinite(p_to), true) then
+  perform rollup.require(p_function, jsonb_build_object('p_account_id', p_account_id));
+  if not coalesce(isfinite(p_from), true) or not coalesce(isfinite(p_to), true) or p_from > p_to then
     raise exception using
       errcode = 'RU003',
-      message = format('rollup.%s: the range from %s to %s is not finite', p_function, p_from, p_to),
-      hint = 'Pass NULL, or leave the argument out, for the beginning or the end of the history.';
+      message = format(
+        'rollup.%s: the range from %s to %s is %s', p_function, p_from, p_to, case when isfinite(p_from) and isfinite(p_to) then 'reversed' else 'not finite' end
+      ),
+      hint = case
+        when isfinite(p_from) and isfinite(p_to) then 'Pass the earlier date first; both are inclusive.'
+        else 'Pass NULL, or leave the argument out, for the beginning or the end of the history.'
+      end;
   end if;
 end
 $$;
-comment on function rollup.require_finite(text, date, date) is 'Raises RU003 for an infinite date.';
-
-create or replace function rollup.require_ordered(p_function text, p_from date, p_to date)
-returns void
-language plpgsql stable
-set search_path = pg_catalog, pg_temp as $$
-begin
-  if p_from > p_to then
-    raise exception using
-      errcode = 'RU003',
-      message = format('rollup.%s: the range from %s to %s is reversed', p_function, p_from, p_to),
-      hint = 'Pass the earlier date first; both are inclusive.';
-  end if;
-end
-$$;
-comment on function rollup.require_ordered(text, date, date) is 'Raises RU003 if the first date comes after the second.';
+comment on function rollup.require_days(text, int, date, date) is
+  'Raises RU009 without an account, RU003 for an infinite date or if the first comes after the second. NULL: open.';
 
 create or replace function rollup.require_choice(p_function text, p_argument text, p_value text, p_choices text[])
 returns void

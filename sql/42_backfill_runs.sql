@@ -28,9 +28,7 @@ declare
   v_settings rollup.account_settings;
   v_run_id bigint;
 begin
-  perform rollup.require('enqueue_backfill', jsonb_build_object('p_account_id', p_account_id));
-  perform rollup.require_finite('enqueue_backfill', p_from, p_to);
-  perform rollup.require_ordered('enqueue_backfill', p_from, p_to);
+  perform rollup.require_days('enqueue_backfill', p_account_id, p_from, p_to);
   perform rollup.require_timezone(p_account_id);
   perform rollup.require_here('enqueue_backfill', p_account_id);
   perform rollup.require_unsealed('enqueue_backfill', p_account_id, p_from, p_to);

@@ -36,9 +36,7 @@ declare
   v_claimed boolean := true;
 begin
   perform rollup.limit_lock_waits();
-  perform rollup.require('backfill', jsonb_build_object('p_account_id', p_account_id));
-  perform rollup.require_finite('backfill', p_from, p_to);
-  perform rollup.require_ordered('backfill', p_from, p_to);
+  perform rollup.require_days('backfill', p_account_id, p_from, p_to);
   v_generation := rollup.begin_rebuild('backfill', p_account_id);
   perform rollup.require_unsealed('backfill', p_account_id, p_from, p_to);
   if v_from = '-infinity' and v_to = 'infinity' then

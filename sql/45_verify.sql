@@ -24,9 +24,7 @@ declare
   v_chunk record;
   v_previous_dates rollup.previous_dates[];
 begin
-  perform rollup.require('verify', jsonb_build_object('p_account_id', p_account_id));
-  perform rollup.require_finite('verify', p_from, p_to);
-  perform rollup.require_ordered('verify', p_from, p_to);
+  perform rollup.require_days('verify', p_account_id, p_from, p_to);
   perform rollup.require_timezone(p_account_id);
   perform rollup.require_here('verify', p_account_id);
   perform rollup.require_all_rows('verify');

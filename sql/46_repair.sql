@@ -10,9 +10,7 @@ declare
   v_dates date[];
 begin
   perform rollup.limit_lock_waits();
-  perform rollup.require('repair', jsonb_build_object('p_account_id', p_account_id));
-  perform rollup.require_finite('repair', p_from, p_to);
-  perform rollup.require_ordered('repair', p_from, p_to);
+  perform rollup.require_days('repair', p_account_id, p_from, p_to);
   -- The account's lock comes before the first look at the events: see lock_account.
   perform rollup.begin_rebuild('repair', p_account_id);
   if p_from is null and p_to is null and exists (

@@ -66,7 +66,7 @@ begin
   perform rollup.limit_lock_waits();
   perform rollup.require('seal', jsonb_build_object('p_account_id', p_account_id, 'p_through', p_through));
   perform rollup.require_one_server('seal');
-  perform rollup.require_finite('seal', p_through, p_through);
+  perform rollup.require_days('seal', p_account_id, p_through, p_through);
   v_generation := rollup.begin_rebuild('seal', p_account_id);
   perform rollup.require_sealable(p_account_id, p_through, '{}', '{}', false);
   if p_through = rollup.sealed_through(p_account_id) then
@@ -157,7 +157,7 @@ declare
 begin
   perform rollup.limit_lock_waits();
   perform rollup.require('purge', jsonb_build_object('p_account_id', p_account_id, 'p_before', p_before));
-  perform rollup.require_finite('purge', p_before, p_before);
+  perform rollup.require_days('purge', p_account_id, p_before, p_before);
   perform rollup.begin_rebuild('purge', p_account_id);
   v_through := rollup.sealed_through(p_account_id);
   if v_through is null or p_before > v_through + 1 then

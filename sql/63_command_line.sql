@@ -28,9 +28,7 @@ returns table (
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 begin
-  perform rollup.require('backfill_outlook', jsonb_build_object('p_account_id', p_account_id));
-  perform rollup.require_finite('backfill_outlook', p_from, p_to);
-  perform rollup.require_ordered('backfill_outlook', p_from, p_to);
+  perform rollup.require_days('backfill_outlook', p_account_id, p_from, p_to);
   perform rollup.require_known_account(p_account_id);
   perform rollup.require_timezone(p_account_id);
   return query
@@ -82,12 +80,11 @@ declare
   v_until date;
   v_since date;
 begin
-  perform rollup.require('report_window', jsonb_build_object('p_account_id', p_account_id));
-  perform rollup.require_finite('report_window', p_since, p_until);
+  perform rollup.require_days('report_window', p_account_id, p_since, p_until);
   v_timezone := rollup.read_timezone(p_account_id, null);
   v_until := coalesce(p_until, greatest((now() at time zone v_timezone)::date, p_since) + 1);
   v_since := coalesce(p_since, v_until - p_days);
-  perform rollup.require_ordered('report_window', v_since, v_until - 1);
+  perform rollup.require_days('report_window', p_account_id, v_since, v_until - 1);
   return query
     select
       v_timezone, v_since, v_until, v_until - v_since, rollup.day_begins(v_since, v_timezone), rollup.day_begins(v_until, v_timezone),

@@ -82,9 +82,7 @@ declare
   v_days datemultirange;
   v_purged daterange := (select c.purged from rollup.account_coverage as c where c.account_id = p_account_id);
 begin
-  perform rollup.require('compare_host_rollups', jsonb_build_object('p_account_id', p_account_id));
-  perform rollup.require_finite('compare_host_rollups', p_from, p_to);
-  perform rollup.require_ordered('compare_host_rollups', p_from, p_to);
+  perform rollup.require_days('compare_host_rollups', p_account_id, p_from, p_to);
   perform rollup.require_timezone(p_account_id);
   perform rollup.require_here('compare_host_rollups', p_account_id);
   perform rollup.require_all_rows('compare_host_rollups');
