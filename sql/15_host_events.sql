@@ -1,4 +1,4 @@
--- Where the host's events are: nothing else names its table. On Citus citus/host_events.sql takes the place of these definitions.
+-- Where the host's events are: what reads them asks here. On Citus citus/16_host_events.sql takes the place of these definitions.
 
 create or replace function rollup.host_table()
 returns oid
