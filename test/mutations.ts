@@ -1753,6 +1753,30 @@ export const mutations: Mutation[] = [
     killedBy: ["engine/purge.test.ts", "a year purged"],
   },
   {
+    rule: "retention keeps whole calendar months",
+    change: "counts months back from today",
+    edits: {
+      "49_seal.sql": [
+        [
+          "date_trunc('month', rollup.local_date(p_now at time zone 'UTC', s.reporting_timezone)::timestamp)",
+          "rollup.local_date(p_now at time zone 'UTC', s.reporting_timezone)::timestamp",
+        ],
+      ],
+    },
+    killedBy: ["engine/purge.test.ts", "retention seals and purges"],
+  },
+  {
+    rule: "retention is off by default",
+    change: "without one a month is kept",
+    edits: {
+      "49_seal.sql": [
+        ["months => s.retention_months)", "months => coalesce(s.retention_months, 1))"],
+        ["  where s.retention_months is not null\n    and d.before", "  where d.before"],
+      ],
+    },
+    killedBy: ["engine/purge.test.ts", "retention seals and purges"],
+  },
+  {
     rule: "following the host's setting costs other changes nothing",
     change: "the function is called for every change of the settings",
     schema: `create or replace trigger reporting_events_rollup_timezone_update after update of settings on public.accounts
