@@ -1,6 +1,6 @@
 /** What a failure to connect means, and what to do about it. */
 import { errorCode, isClosed, UserError } from "./errors.js";
-import { wrongAttributes } from "./session.js";
+import { wrongAttributes } from "./pool.js";
 import { readUrl } from "./url.js";
 
 /** Where a URL leads, without the password. */
@@ -23,10 +23,6 @@ export function explainConnection(error: unknown, url: string): unknown {
     "unknown host": [
       `The host ${host} is not known.`,
       "Check the host name in DATABASE_URL; a special character in the password must be percent-encoded.",
-    ],
-    "no password": [
-      `The server at ${where} wants a password of user ${user}, and there is none.`,
-      "Put it into DATABASE_URL, PGPASSWORD or ~/.pgpass.",
     ],
     "wrong password": [
       `The server at ${where} refuses the password of user ${user}.`,
@@ -55,13 +51,13 @@ export function explainConnection(error: unknown, url: string): unknown {
     ],
     "not ready": [`The server at ${where} is not ready: ${message}.`, "Try again in a moment."],
   };
-  const failure = failureOf(error, url);
+  const failure = failureOf(error);
   if (failure === undefined) return error;
   const [text, hint] = explanations[failure];
   return new UserError(text, { hint, cause: error });
 }
 
-type Failure = (typeof byCode)[keyof typeof byCode] | "no password" | "not secure";
+type Failure = (typeof byCode)[keyof typeof byCode] | "not secure";
 
 const byCode = {
   ECONNREFUSED: "no answer",
@@ -70,9 +66,6 @@ const byCode = {
   ENETUNREACH: "no answer",
   ETIMEDOUT: "no answer",
   ENOENT: "no answer",
-  CONNECT_TIMEOUT: "no answer",
-  CONNECTION_CLOSED: "no answer",
-  CONNECTION_DESTROYED: "no answer",
   ENOTFOUND: "unknown host",
   EAI_AGAIN: "unknown host",
   [wrongAttributes]: "other server wanted",
@@ -83,14 +76,9 @@ const byCode = {
   "57P03": "not ready",
 } as const;
 
-function failureOf(error: unknown, url: string): Failure | undefined {
+function failureOf(error: unknown): Failure | undefined {
   const code = errorCode(error) ?? "";
   if (isClosed(error)) return "no answer";
-  const failure = byCode[code as keyof typeof byCode];
-  if (failure === "wrong password" && !hasPassword(url)) return "no password";
-  return failure ?? (/CERT|TLS|SSL|VERIFY/.test(code) ? "not secure" : undefined);
-}
-
-function hasPassword(url: string): boolean {
-  return readUrl(url).attempts.some(({ password }) => password !== undefined);
+  const insecure = /CERT|TLS|SSL|VERIFY/.test(code) || /not support SSL/.test(String(error));
+  return byCode[code as keyof typeof byCode] ?? (insecure ? "not secure" : undefined);
 }
