@@ -27,7 +27,6 @@ import {
   type Transaction,
 } from "./connection.js";
 import { errorCode, isLockConflict, UserError } from "./errors.js";
-import { target } from "./explain.js";
 import { requireHostTable } from "./host.js";
 import {
   mark,
@@ -38,6 +37,7 @@ import {
   schemas,
   workerSchema,
 } from "./ours.js";
+import { readUrl } from "./url.js";
 
 const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -103,7 +103,7 @@ export async function migrate(url: string, options: MigrateOptions = {}): Promis
   try {
     const client = await pool.connect();
     try {
-      const { user, database } = target(url);
+      const { user, database } = readUrl(url);
       const session = { ...settled, pool, client, sql, user, database };
       const nodes = await nodesOf(sql, url);
       return await oneAtATime(session, async () => {

@@ -4,10 +4,8 @@ import type { Level } from "../command_line/log.js";
 import { pgPool, type Sql } from "../database/connection.js";
 import { workerSchema } from "../database/ours.js";
 import { repeatedly } from "../database/retry.js";
-import { backfill } from "./tasks/backfill.js";
-import { purge } from "./tasks/purge.js";
-import { requeue } from "./tasks/repair.js";
-import type { WorkerContext } from "./tasks/task.js";
+import { backfill, purge } from "./jobs.js";
+import { requeue, type WorkerContext } from "./rounds.js";
 import type { Trouble } from "./trouble.js";
 
 interface QueueOptions {

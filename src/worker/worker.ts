@@ -5,12 +5,20 @@
 import { type Log, silent } from "../command_line/log.js";
 import { connect, requireSession, type Sql } from "../database/connection.js";
 import { pause, repeatedly } from "../database/retry.js";
-import { fold } from "./tasks/fold.js";
-import { health } from "./tasks/health.js";
-import { requeuePurges, retain } from "./tasks/purge.js";
-import { follow, forget, repair, requeue, watch, watchZones } from "./tasks/repair.js";
-import type { WorkerContext } from "./tasks/task.js";
-import { verifyNightly } from "./tasks/verify.js";
+import {
+  fold,
+  follow,
+  forget,
+  health,
+  repair,
+  requeue,
+  requeuePurges,
+  retain,
+  verifyNightly,
+  type WorkerContext,
+  watch,
+  watchZones,
+} from "./rounds.js";
 import { Trouble } from "./trouble.js";
 
 export interface WorkerOptions {

@@ -4,7 +4,8 @@ import * as assert from "uvu/assert";
 import { readConfig } from "../../src/command_line/config.js";
 import { checkVersion, open, type Sql } from "../../src/database/connection.js";
 import { UserError } from "../../src/database/errors.js";
-import { explainConnection, target } from "../../src/database/explain.js";
+import { explainConnection } from "../../src/database/explain.js";
+import { readUrl } from "../../src/database/url.js";
 import { database, databaseUrl, otherDatabase } from "../support/database.js";
 
 async function failure(work: () => unknown): Promise<UserError> {
@@ -99,12 +100,10 @@ test("a server that is too old", async () => {
 });
 
 test("where a URL leads, without the password", () => {
-  assert.equal(target("postgres://me:secret@db.example:6543/app?sslmode=require"), {
-    host: "db.example",
-    port: "6543",
-    user: "me",
-    database: "app",
-  });
+  const { host, port, user, database } = readUrl(
+    "postgres://me:secret@db.example:6543/app?sslmode=require",
+  );
+  assert.equal([host, port, user, database], ["db.example", "6543", "me", "app"]);
 });
 
 test("a malformed DATABASE_URL is a wrong argument, and not repeated", async () => {

@@ -13,7 +13,7 @@ import {
   stopServer,
 } from "../../src/server/server.js";
 import { enqueueBackfill } from "../../src/worker/backfill.js";
-import { health } from "../../src/worker/tasks/health.js";
+import { health } from "../../src/worker/rounds.js";
 import { startWorker, type Worker } from "../../src/worker/worker.js";
 import {
   addHistory,

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import pc from "picocolors";
 import type { Sql } from "../../database/connection.js";
-import { target } from "../../database/explain.js";
+import { readUrl } from "../../database/url.js";
 import { accountArgument } from "../arguments.js";
 import { action, type Place } from "../command.js";
 import type { Output } from "../output.js";
@@ -63,7 +63,7 @@ async function showAll(out: Output, places: Place[]): Promise<number> {
   const warnings: string[] = [];
   for (const { sql, url } of places) {
     accounts.push(...(await sql<AccountStatus[]>`select * from rollup.account_status`));
-    const { host, port } = target(url);
+    const { host, port } = readUrl(url);
     const where = places.length > 1 ? `Node ${host}:${port}: ` : "";
     for (const { warning } of await sql<{ warning: string }[]>`
       select w as warning from rollup.warnings() as w`) {

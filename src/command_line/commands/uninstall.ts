@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { open } from "../../database/connection.js";
-import { target } from "../../database/explain.js";
+import { readUrl } from "../../database/url.js";
 import { action } from "../command.js";
 import { confirm, requireTerminal } from "../terminal/prompts.js";
 
@@ -13,7 +13,7 @@ export function registerUninstall(program: Command): void {
     .action(
       action(program, async ({ out, server }, { yes = false }: { yes?: boolean }) => {
         const { url } = await server();
-        const { host, port, database } = target(url);
+        const { host, port, database } = readUrl(url);
         await (await open(url, { max: 1 })).end();
         out.line(
           `From ${database} on ${host}:${port} will be removed, with all rollups and settings:`,

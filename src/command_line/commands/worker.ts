@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { nodesOf } from "../../database/citus.js";
-import { target } from "../../database/explain.js";
+import { readUrl } from "../../database/url.js";
 import { startWorker } from "../../worker/worker.js";
 import { countArgument } from "../arguments.js";
 import { action } from "../command.js";
@@ -34,7 +34,7 @@ export function registerWorker(program: Command): void {
         const log = makeLog({ json: out.json, write, debug: verbose });
         divertConsole(log);
         const worker = await startWorker(url, { concurrency, log });
-        const { host, port, database: name } = target(url);
+        const { host, port, database: name } = readUrl(url);
         log("info", "worker started", {
           pid: process.pid,
           host,

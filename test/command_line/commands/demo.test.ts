@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 
-import { demoDatabase } from "../../../src/demo/demo.js";
+import { demoDatabase } from "../../../src/command_line/commands/demo.js";
 import {
   acquireEmbedded,
   prepareCluster,

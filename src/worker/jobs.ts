@@ -1,10 +1,9 @@
+/** What the queue's jobs do. Each leaves what is not done after a minute to its successor. */
 import { z } from "zod";
-import { persistently } from "../../database/retry.js";
-import type { WorkerContext } from "./task.js";
+import { persistently } from "../database/retry.js";
+import type { WorkerContext } from "./rounds.js";
 
-const payload = z.object({ run_id: z.union([z.string(), z.number()]).transform(String) });
-
-/** How long a job works before its successor goes on, in milliseconds: whoever works for hours is taken for lost. */
+/** How long a job works, in milliseconds: whoever works for hours is taken for lost. */
 const shift = 60_000;
 
 interface Step {
@@ -17,13 +16,15 @@ interface Step {
   wait_seconds: number | null;
 }
 
-/** The job of a run: repeats `rollup.continue_backfill`, and leaves what is not done after a minute to its successor. */
+const runPayload = z.object({ run_id: z.union([z.string(), z.number()]).transform(String) });
+
+/** Of a run: repeats `rollup.continue_backfill`. */
 export async function backfill(
   context: WorkerContext,
   input: unknown,
   { jobId, signal }: { jobId: string; signal: AbortSignal },
 ): Promise<void> {
-  const { run_id } = payload.parse(input);
+  const { run_id } = runPayload.parse(input);
   const { sql } = context;
   const until = performance.now() + shift;
   let pause = 0;
@@ -49,9 +50,28 @@ function report({ log, done }: WorkerContext, run_id: string, step: Step, ms: nu
   }
   if (outcome === "failed") done.errors++;
   const level = { failed: "warn", waiting: "debug" } as const;
-  log(level[outcome as keyof typeof level] ?? "info", `backfill ${outcome}`, {
-    run_id,
-    ...fields,
-    ms,
-  });
+  const told = level[outcome as keyof typeof level] ?? "info";
+  log(told, `backfill ${outcome}`, { run_id, ...fields, ms });
+}
+
+const accountPayload = z.object({ account_id: z.number().int() });
+
+/** Of a purge: repeats `rollup.continue_purge`. */
+export async function purge(
+  { sql, log }: WorkerContext,
+  input: unknown,
+  signal: AbortSignal,
+): Promise<void> {
+  const { account_id } = accountPayload.parse(input);
+  const until = performance.now() + shift;
+  while (performance.now() < until && !signal.aborted) {
+    const [step] = await sql<{ day: string | null; events: string }[]>`
+      select * from rollup.continue_purge(${account_id})`;
+    if (step === undefined || step.day === null) {
+      log("info", "purge done", { account_id });
+      return;
+    }
+    log("debug", "raw events purged", { account_id, ...step });
+  }
+  await sql`select rollup.queue_purge(${account_id})`;
 }
