@@ -1,24 +1,20 @@
-/** Connections: for our own statements, and for the libraries that want a pool of `pg`. */
+/** Connections: for our own statements through `postgres`, and for the libraries that want a pool of `pg`. */
 import { setTimeout as sleep } from "node:timers/promises";
-import pg from "pg";
+import type pg from "pg";
 import { UserError } from "./errors.js";
 import { explainConnection } from "./explain.js";
-import { type ConnectOptions, Pools } from "./pool.js";
+import { Pool } from "./pool.js";
+import {
+  type ConnectOptions,
+  modes,
+  type Queries,
+  type Session,
+  settings,
+  type Transaction,
+} from "./session.js";
+import { type Attempt, readUrl } from "./url.js";
 
-export type Row = Record<string, unknown>;
-
-type Value = string | number | boolean | null | readonly Value[];
-
-/** Asks with a template, whose values become parameters. bigint, numeric, dates and times arrive as the database's text. */
-export type Queries = <T extends readonly object[] = Row[]>(
-  text: TemplateStringsArray,
-  ...values: Value[]
-) => Promise<T>;
-
-export type Transaction = Queries & {
-  /** Runs statements as they are. */
-  script(text: string): Promise<{ count: number }>;
-};
+export type { Queries, Row, Rows, Transaction } from "./session.js";
 
 /** A pool of connections. Each statement is a transaction of its own. */
 export type Sql = Queries & {
@@ -32,99 +28,67 @@ export type Sql = Queries & {
   end(options?: { timeout?: number }): Promise<void>;
 };
 
-/** What our statements need, whatever role, database or server say. The path is the first, for what follows it. */
-const settings: Record<string, string> = {
-  search_path: "pg_catalog, pg_temp",
-  DateStyle: "ISO, MDY",
-  IntervalStyle: "postgres",
-  TimeZone: "UTC",
-  bytea_output: "hex",
-  extra_float_digits: "1",
-  standard_conforming_strings: "on",
-  transform_null_equals: "off",
-  statement_timeout: "0",
-  lock_timeout: "0",
-  idle_in_transaction_session_timeout: "0",
-  "plpgsql.extra_errors": "none",
-  "plpgsql.extra_warnings": "none",
-};
-
-const setLocally = Object.entries(settings)
-  .map(([name, value]) => `set local ${name} to ${name === "search_path" ? value : `'${value}'`}`)
-  .join("; ");
-
-/** A transaction sets what it needs for itself: a session that a pooler gives to others keeps nothing of it. */
-const modes = {
-  /** Each statement sees what was committed before it. */
-  write: `begin isolation level read committed; ${setLocally}`,
-  /** All statements see the same state of the database. */
-  snapshot: `begin isolation level repeatable read, read only; ${setLocally}`,
-};
+const oldestVersion = 15;
 
 /** The one place where connections are made. Nothing is sent before the first query. */
 export function connect(url: string, options: ConnectOptions = {}): Sql {
-  const pools = new Pools(url, options);
-  const use = async <T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> => {
-    const client = await pools.client();
-    return work(client).finally(() => client.release());
-  };
+  const pool = new Pool(url, options);
   const transaction: Sql["transaction"] = (work, mode = "write") =>
-    use((client) => inTransaction(client, work, mode));
+    pool.use((session) => session.transaction(work, mode));
   const sql: Queries = (text, ...values) => transaction((ask) => ask(text, ...values));
   return Object.assign(sql, {
     transaction,
-    alone: (text: string) => use(async (client) => void (await client.query(text))),
-    end: ({ timeout = 5 } = {}) => pools.end(timeout),
+    alone: (text: string) => pool.use(async (session) => void (await session.script(text))),
+    end: ({ timeout = 5 } = {}) => pool.end(timeout),
   });
 }
-
-async function inTransaction<T>(
-  client: pg.PoolClient,
-  work: (transaction: Transaction) => Promise<T>,
-  mode: keyof typeof modes,
-): Promise<T> {
-  try {
-    await client.query(modes[mode]);
-    const result = await work(statements(client));
-    await client.query("commit");
-    return result;
-  } catch (error) {
-    // Fails only with the connection, which the pool then gives to nobody else.
-    await client.query("rollback").catch(() => {});
-    throw error;
-  }
-}
-
-function statements(client: pg.PoolClient): Transaction {
-  const ask: Queries = async (parts, ...values) => {
-    const text = parts.reduce((before, part, index) => `${before}$${index}${part}`);
-    return (await client.query({ text, values, types })).rows as never;
-  };
-  const script = async (text: string) => ({ count: (await client.query(text)).rowCount ?? 0 });
-  return Object.assign(ask, { script });
-}
-
-/** bool, bytea, int2, int4, oid, float4, float8, json, jsonb; all else is text, days among it, which are no instants. */
-const parsed = new Set([16, 17, 21, 23, 26, 700, 701, 114, 3802]);
-const text = 25;
-/** text, and days and times. */
-const arrays = new Set([1009, 1115, 1182, 1185]);
-const types: pg.CustomTypesConfig = {
-  getTypeParser: (type: number) =>
-    pg.types.getTypeParser(arrays.has(type) ? 1009 : parsed.has(type) ? type : text),
-};
 
 /**
  * A pool for libraries that manage their transactions themselves. It sets what it needs for the whole session, which a
  * pooler in transaction mode would hand on to others: ask `requireSession` first.
  */
-export function pgPool(url: string, options: ConnectOptions = {}): Promise<pg.Pool> {
-  return new Pools(url, { ...options, settings: { ...settings, ...options.settings } }).arrive();
+export async function pgPool(url: string, options: ConnectOptions = {}): Promise<pg.Pool> {
+  const attempt = await arrive(url);
+  const { address, port, user, database, password = "", tls, keepAlive, timeout } = attempt;
+  const { applicationName = options.applicationName } = readUrl(url);
+  const session = { ...settings, ...options.settings };
+  const calls = Object.entries(session).map(
+    ([name, value]) => `pg_catalog.set_config('${name}', '${value}', false)`,
+  );
+  const { default: driver } = await import("pg");
+  const pool = new driver.Pool({
+    host: address,
+    port,
+    user,
+    database,
+    // A function, or it would go on to look for one itself.
+    password: () => password,
+    ssl: tls ?? false,
+    sslnegotiation: attempt.direct ? "direct" : "postgres",
+    ...(attempt.options !== undefined && { options: attempt.options }),
+    keepAlive: keepAlive > 0,
+    keepAliveInitialDelayMillis: keepAlive * 1000,
+    connectionTimeoutMillis: timeout * 1000,
+    max: options.max ?? 4,
+    application_name: applicationName ?? "reporting-rollup",
+    // By default it would end and replace connections, and with them the locks of their sessions.
+    idleTimeoutMillis: 0,
+    onConnect: (async (client: pg.ClientBase) => {
+      await client.query(`select ${calls.join(", ")}`);
+    }) as unknown as (client: pg.ClientBase) => void,
+  });
+  pool.on("error", () => {});
+  pool.on("connect", (client) => client.on("error", () => {}));
+  return pool;
+}
+
+/** Which of a URL's ways works. */
+async function arrive(url: string): Promise<Attempt> {
+  const pool = new Pool(url, { max: 1 });
+  return pool.use(async ({ attempt }) => attempt).finally(() => pool.end(1));
 }
 
 // --- What is on the other side --------------------------------------------------------------------------
-
-const oldestVersion = 15;
 
 /** Connects, and checks that the server is there, lets us in and is new enough; else throws a `UserError`. */
 export async function open(url: string, options: ConnectOptions = {}): Promise<Sql> {
@@ -156,25 +120,24 @@ export async function checkVersion(sql: Queries): Promise<void> {
  * every transaction, the latest or the longest unused first.
  */
 export async function requireSession(url: string, what: string): Promise<void> {
-  const pools = new Pools(url, { max: 2 });
-  const begin = async (client: pg.PoolClient) => {
-    await client.query(modes.write);
-    return (await client.query("select pg_backend_pid() as pid")).rows[0].pid;
+  const pool = new Pool(url, { max: 2 });
+  const begin = async (session: Session) => {
+    await session.script(modes.write);
+    return (await session.ask`select pg_backend_pid() as pid`)[0]?.pid;
   };
-  const isSteady = async (first: pg.PoolClient, second: pg.PoolClient, order: pg.PoolClient[]) => {
+  const isSteady = (first: Session, second: Session) => async (order: Session[]) => {
     const before = [await begin(first), await begin(second)];
-    for (const client of order) await client.query("commit");
+    for (const session of order) await session.script("commit");
     const after = await begin(first);
-    await first.query("commit");
+    await first.script("commit");
     return after === before[0];
   };
-  const check = (async () => {
-    const [first, second] = [await pools.client(), await pools.client()];
-    return (
-      (await isSteady(first, second, [first, second])) &&
-      (await isSteady(first, second, [second, first]))
-    );
-  })();
+  const check = pool.use((first) =>
+    pool.use(async (second) => {
+      const steady = isSteady(first, second);
+      return (await steady([first, second])) && (await steady([second, first]));
+    }),
+  );
   try {
     // A pooler with one connection to the server never lets the second begin.
     if (await Promise.race([check, sleep(10_000, false, { ref: false })])) return;
@@ -182,7 +145,7 @@ export async function requireSession(url: string, what: string): Promise<void> {
     throw explainConnection(error, url);
   } finally {
     check.catch(() => {});
-    await pools.end(0);
+    await pool.end(0);
   }
   throw new UserError(
     `${what} needs sessions of its own, and a pooler in transaction mode gives none.`,

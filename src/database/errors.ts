@@ -30,6 +30,7 @@ export function errorCode(error: unknown): string | undefined {
 const lostConnection = new Set([
   ...["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH"],
   ...["ENOTFOUND", "EAI_AGAIN", "ENOENT"],
+  ...["CONNECT_TIMEOUT", "CONNECTION_CLOSED", "CONNECTION_ENDED", "CONNECTION_DESTROYED"],
   // The server goes down, comes up, recovers, has no connection left, or ended our session.
   ...["57P01", "57P02", "57P03", "57P05", "53300", "25006", "08000", "08003", "08006"],
 ]);
@@ -39,11 +40,11 @@ export function isLostConnection(error: unknown): boolean {
   return lostConnection.has(errorCode(error) ?? "") || isClosed(error);
 }
 
-/** Whether the driver says so; it gives no code. */
+/** Whether the queue's driver says so; it gives no code. */
 export function isClosed(error: unknown): boolean {
   return (
     error instanceof Error &&
-    /^Connection terminated|is not queryable$|^timeout expired$|TLS connection was established$|^Client was closed|after calling end on the pool$/.test(
+    /^Connection terminated|is not queryable$|^timeout expired$|TLS connection was established$/.test(
       error.message,
     )
   );

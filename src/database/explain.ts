@@ -1,17 +1,17 @@
 /** What a failure to connect means, and what to do about it. */
 import { errorCode, isClosed, UserError } from "./errors.js";
-import { wrongAttributes } from "./pool.js";
-import { readUrl } from "./url.js";
+import { wrongAttributes } from "./session.js";
+import { type Attempt, readUrl } from "./url.js";
 
 /** Turns a failure to connect into a message with a remedy; other errors are returned as they are. */
 export function explainConnection(error: unknown, url: string): unknown {
   if (error instanceof UserError) return error;
-  const { host, port, user, database } = readUrl(url);
+  const { host, port, user, database, attempts } = readUrl(url);
   const where = `${host}:${port}`;
   const message = error instanceof Error ? error.message : String(error);
   const explanations: [code: RegExp, text: string, hint: string][] = [
     [
-      /^(ECONN.*|E(HOST|NET)UNREACH|ETIMEDOUT|ENOENT)$/,
+      /^(ECONN.*|E(HOST|NET)UNREACH|ETIMEDOUT|ENOENT|CONNECT_TIMEOUT|CONNECTION_(CLOSED|DESTROYED))$/,
       `No PostgreSQL server answers at ${where}.`,
       "Is it running, and do host and port in DATABASE_URL lead to it?",
     ],
@@ -19,6 +19,11 @@ export function explainConnection(error: unknown, url: string): unknown {
       /^(ENOTFOUND|EAI_AGAIN)$/,
       `The host ${host} is not known.`,
       "Check the host name in DATABASE_URL; a special character in the password must be percent-encoded.",
+    ],
+    [
+      /^no password$/,
+      `The server at ${where} wants a password of user ${user}, and there is none.`,
+      "Put it into DATABASE_URL, PGPASSWORD or ~/.pgpass.",
     ],
     [
       /^28P01$/,
@@ -53,10 +58,15 @@ export function explainConnection(error: unknown, url: string): unknown {
         "verify it, against sslrootcert=FILE, or sslrootcert=system for a public authority's.",
     ],
   ];
-  // The driver gives no code to what it says itself.
-  const code = errorCode(error) ?? (isClosed(error) ? "ETIMEDOUT" : message);
-  const found = explanations.find(([codes]) => codes.test(code));
+  const found = explanations.find(([codes]) => codes.test(codeOf(error, attempts)));
   if (found === undefined) return error;
   const [, text, hint] = found;
   return new UserError(text, { hint, cause: error });
+}
+
+function codeOf(error: unknown, attempts: Attempt[]): string {
+  if (isClosed(error)) return "ETIMEDOUT";
+  const code = errorCode(error) ?? "";
+  const hasPassword = attempts.some(({ password }) => password !== undefined);
+  return code === "28P01" && !hasPassword ? "no password" : code;
 }

@@ -15,7 +15,8 @@ import {
   runStringMigration,
 } from "graphile-migrate/dist/migration.js";
 import graphileWorker from "graphile-worker";
-import type { DatabaseError, Pool, PoolClient } from "pg";
+import type { Pool, PoolClient } from "pg";
+import type { PostgresError } from "postgres";
 import { inNode, type Node, nodesOf, ownSettings } from "./citus.js";
 import {
   checkVersion,
@@ -497,13 +498,13 @@ async function applySource(transaction: Transaction, source: Source): Promise<vo
     await transaction.script("release savepoint source");
   } catch (error) {
     // Another return type: PostgreSQL says what to drop first. What depends on it stands in this file or in a later one.
-    const changed = /Use (DROP FUNCTION .*) first/.exec((error as DatabaseError).hint ?? "");
+    const changed = /Use (DROP FUNCTION .*) first/.exec((error as PostgresError).hint ?? "");
     if (errorCode(error) === "42P13" && changed !== null) {
       await transaction.script(`rollback to savepoint source; ${changed[1]} cascade`);
       return applySource(transaction, source);
     }
     if (isLockConflict(error) || errorCode(error) === undefined) throw error;
-    const { message, position, hint, detail } = error as DatabaseError;
+    const { message, position, hint, detail } = error as PostgresError;
     const line = position ? `:${text.slice(0, Number(position)).split("\n").length}` : "";
     throw new UserError(`sql/${name}${line}: ${message}`, { hint, detail, cause: error });
   }
