@@ -74,11 +74,6 @@ export interface Fate {
   error?: { message: string; detail?: string | undefined; hint?: string | undefined };
 }
 
-/** The account, if it was the only one named: then a command prints what it does for one, not a list. */
-export function onlyOne(named: number[]): number | undefined {
-  return named.length === 1 ? named[0] : undefined;
-}
-
 /** Does the work for the one account named, or for several one after the other: a bad one does not stop the rest. */
 export async function forEachAccount(
   out: Output,
@@ -86,8 +81,8 @@ export async function forEachAccount(
   accounts: number[],
   work: (out: Output, account: number) => Promise<number>,
 ): Promise<number> {
-  const only = onlyOne(named);
-  if (only !== undefined) return work(out, only);
+  const [only] = named;
+  if (only !== undefined && named.length === 1) return work(out, only);
   const fates: Fate[] = [];
   let code = 0;
   for (const [index, account_id] of accounts.entries()) {

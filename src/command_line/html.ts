@@ -3,16 +3,16 @@ import type { EChartsOption } from "echarts";
 import {
   type Cell,
   type Report,
-  reportCells,
   reportSeries,
+  reportTable,
   reportTotal,
   type Segment,
   type Summary,
   sourceText,
-  summaryCells,
-  type Table,
+  summaryTable,
   type Window,
 } from "./report.js";
+import { left, type Table } from "./terminal/table.js";
 
 const style = `
   body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 960px; margin: 2rem auto; padding: 0 1rem; }
@@ -45,7 +45,7 @@ export async function reportPage(
     `<p>${escaped(sourceText(plan))}</p>`,
     tableText(planCells(plan)),
     "<h2>Numbers</h2>",
-    tableText(reportCells(report)),
+    tableText(reportTable(report)),
   ]);
 }
 
@@ -53,7 +53,7 @@ export async function reportPage(
 export function summaryPage(title: string, summary: Summary, businessHours: boolean): string {
   return page(title, [
     rangeText(summary.window, businessHours),
-    summary.rows.length === 0 ? "<p>no events</p>" : tableText(summaryCells(summary)),
+    summary.rows.length === 0 ? "<p>no events</p>" : tableText(summaryTable(summary)),
   ]);
 }
 
@@ -82,7 +82,7 @@ function rangeText({ since, until, timezone }: Window, businessHours: boolean): 
 
 function planCells(plan: Segment[]): Table {
   return {
-    columns: ["from", "until", "source", "why"].map((title) => ({ title })),
+    columns: left("from", "until", "source", "why"),
     rows: plan.map(({ starts_at, ends_at, source, reason }) => [
       starts_at,
       ends_at,

@@ -3,7 +3,7 @@ import pc from "picocolors";
 import type { Queries, Sql } from "../database/connection.js";
 import { chart } from "./terminal/chart.js";
 import { counted, duration, whole } from "./terminal/format.js";
-import { table } from "./terminal/table.js";
+import { left, right, type Table } from "./terminal/table.js";
 
 /** What a report is about. */
 export interface Question {
@@ -213,17 +213,11 @@ function periodLabel(period: string, groupBy: string): string {
   return groupBy === "day" || groupBy === "week" ? period.slice(5) : period.slice(0, 7);
 }
 
-export interface Table {
-  columns: { title: string; right?: boolean }[];
-  rows: string[][];
-}
-
-/** The periods as the cells of a table. */
-export function reportCells({ aggregate, groupBy, periods }: Report): Table {
+/** The periods as a table. */
+export function reportTable({ aggregate, groupBy, periods }: Report): Table {
   const columns = [
-    { title: groupBy },
-    { title: isCount(aggregate) ? "count" : aggregate, right: true },
-    ...(isCount(aggregate) ? [] : [{ title: "events", right: true }]),
+    ...left(groupBy),
+    ...right(...(isCount(aggregate) ? ["count"] : [aggregate, "events"])),
   ];
   const rows = periods.map(({ period, value, count }) => [
     period,
@@ -231,12 +225,6 @@ export function reportCells({ aggregate, groupBy, periods }: Report): Table {
     ...(isCount(aggregate) ? [] : [whole(count)]),
   ]);
   return { columns, rows };
-}
-
-/** The periods as a table. */
-export function reportTable(report: Report): string {
-  const { columns, rows } = reportCells(report);
-  return table(columns, rows);
 }
 
 /** The whole range as one number, beside the range before. */
@@ -301,25 +289,16 @@ async function readSummaryIn(sql: Queries, question: Question, type: string): Pr
   return { window, type, columns, rows };
 }
 
-/** A summary as the cells of a table, with names for ids where there are any. */
-export function summaryCells(
+/** A summary as a table, with names for ids where there are any. */
+export function summaryTable(
   { type, columns, rows }: Summary,
   names: Record<string, string> = {},
 ): Table {
   return {
-    columns: [
-      { title: type },
-      ...columns.map(({ name }) => ({ title: metricLabel(name, "count"), right: true })),
-    ],
+    columns: [...left(type), ...right(...columns.map(({ name }) => metricLabel(name, "count")))],
     rows: rows.map((row) => [
       names[row.dimension_id ?? ""] ?? row.dimension_id ?? "",
       ...columns.map(({ name, aggregate }) => valueText(aggregate, row[name] ?? null)),
     ]),
   };
-}
-
-/** A summary as a table. */
-export function summaryTable(summary: Summary, names: Record<string, string> = {}): string {
-  const { columns, rows } = summaryCells(summary, names);
-  return table(columns, rows);
 }

@@ -1,24 +1,19 @@
-/** What the command line says about an error, and the exit code it ends with. */
-export interface Explanation {
-  hint?: string | undefined;
-  detail?: string | undefined;
-  /** 1: it failed. 2: the arguments are wrong by themselves. */
-  exitCode?: 1 | 2;
-  cause?: unknown;
-}
-
 /** An error whose message is meant for the person at the keyboard: shown without a stack trace. */
 export class UserError extends Error {
+  override readonly name = "UserError";
   readonly hint: string | undefined;
   readonly detail: string | undefined;
+  /** 1: it failed. 2: the arguments are wrong by themselves. */
   readonly exitCode: 1 | 2;
 
-  constructor(message: string, explanation: Explanation = {}) {
-    super(message, { cause: explanation.cause });
-    this.name = "UserError";
-    this.hint = explanation.hint;
-    this.detail = explanation.detail;
-    this.exitCode = explanation.exitCode ?? 1;
+  constructor(
+    message: string,
+    explained: Partial<Pick<UserError, "hint" | "detail" | "exitCode" | "cause">> = {},
+  ) {
+    super(message, { cause: explained.cause });
+    this.hint = explained.hint;
+    this.detail = explained.detail;
+    this.exitCode = explained.exitCode ?? 1;
   }
 }
 

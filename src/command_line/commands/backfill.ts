@@ -20,14 +20,13 @@ import {
   type Fate,
   failure,
   onlyAccounts,
-  onlyOne,
   requireAccounts,
 } from "../fleet.js";
 import { divertConsole, silent } from "../log.js";
 import type { Output } from "../output.js";
 import { counted, duration, whole } from "../terminal/format.js";
 import { type ProgressBar, progressBar } from "../terminal/progress.js";
-import { confirm, requireTerminal } from "../terminal/prompts.js";
+import { agree } from "../terminal/prompts.js";
 import { facts } from "../terminal/table.js";
 
 interface Options {
@@ -71,8 +70,8 @@ async function backfill(context: Context, words: string[], options: Options): Pr
   requireOrder(options);
   const { sql, at } = await context.database();
   const accounts = await chooseAccounts(sql, named, { all: options.all, withTimezone: true });
-  const only = onlyOne(named);
-  return only !== undefined
+  const [only] = named;
+  return only !== undefined && named.length === 1
     ? backfillOne(context, await at(only), only, options)
     : backfillSeveral(context, at, accounts, options);
 }
@@ -91,7 +90,7 @@ async function backfillOne(
     out.line("Nothing was done (--dry-run).");
     return 0;
   }
-  if (!options.yes && !(await agreed((outlook.days ?? 0) <= manyDays))) {
+  if (!options.yes && !(await agree("A backfill", "Begin?", (outlook.days ?? 0) <= manyDays))) {
     out.progress("Nothing was done.");
     return 1;
   }
@@ -134,7 +133,7 @@ async function backfillSeveral(
     const planned = outlooks.map((result) => ({ account_id: result.account_id, result }));
     return concludeAccounts(out, [...planned, ...fates]);
   }
-  if (outlooks.length > 0 && !options.yes && !(await agreed())) {
+  if (outlooks.length > 0 && !options.yes && !(await agree("A backfill", "Begin?"))) {
     out.progress("Nothing was done.");
     return 1;
   }
@@ -232,11 +231,6 @@ function warnings({ days, events, first_event }: Outlook): string[] {
     );
   }
   return found;
-}
-
-async function agreed(likely = true): Promise<boolean> {
-  requireTerminal("A backfill asks before it begins", "Pass --yes to begin without being asked.");
-  return confirm("Begin?", likely);
 }
 
 // --- The run --------------------------------------------------------------------------------------------

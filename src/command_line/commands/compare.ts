@@ -3,7 +3,7 @@ import pc from "picocolors";
 import { accountArgument, dateArgument } from "../arguments.js";
 import { action, type Context } from "../command.js";
 import { counted } from "../terminal/format.js";
-import { table } from "../terminal/table.js";
+import { firstRows, left, right } from "../terminal/table.js";
 
 /** A row of `rollup.compare_host_rollups`. */
 interface Difference {
@@ -24,8 +24,6 @@ interface Days {
   from?: string;
   to?: string;
 }
-
-const shown = 20;
 
 /** `reporting-rollup compare` */
 export function registerCompare(program: Command): void {
@@ -60,26 +58,18 @@ async function compare({ out, database }: Context, account: number, { from, to }
   for (const [reason, count] of new Map(found.map((row) => [row.reason, row.of_reason])))
     out.line(`  ${count.padStart(7)}  ${reason}`);
   out.line();
-  out.line(differenceTable(found.slice(0, shown)));
-  if (found.length > shown)
-    out.line(pc.dim(`… and ${found.length - shown} more; --json shows all`));
+  out.line(differenceTable(found));
   return 1;
 }
 
 function differenceTable(found: readonly Difference[]): string {
-  const columns = [
-    { title: "date" },
-    { title: "dimension" },
-    { title: "metric" },
-    { title: "host", right: true },
-    { title: "ours", right: true },
-    { title: "host's sum", right: true },
-    { title: "our sum", right: true },
-    { title: "reason" },
-  ];
-  return table(
-    columns,
-    found.map((row) => [
+  return firstRows({
+    columns: [
+      ...left("date", "dimension", "metric"),
+      ...right("host", "ours", "host's sum", "our sum"),
+      ...left("reason"),
+    ],
+    rows: found.map((row) => [
       row.date,
       `${row.dimension_type} ${row.dimension_id}`,
       row.metric,
@@ -89,5 +79,5 @@ function differenceTable(found: readonly Difference[]): string {
       row.sum_value ?? "–",
       row.reason,
     ]),
-  );
+  });
 }

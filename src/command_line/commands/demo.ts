@@ -11,6 +11,7 @@ import { readConfig } from "../config.js";
 import { readReport, readSummary, reportChart, reportTotal, summaryTable } from "../report.js";
 import { counted, duration, whole } from "../terminal/format.js";
 import { progressBar } from "../terminal/progress.js";
+import { table } from "../terminal/table.js";
 
 /** The demo's database on the embedded server. */
 export const demoDatabase = "reporting_rollup_demo";
@@ -171,7 +172,7 @@ async function showReports({ out }: Context, sql: Sql): Promise<void> {
   out.line();
   const agents = await readSummary(sql, { account: 2, metric: undefined }, "agent");
   out.line(pc.bold(`Account 2, the last ${counted(agents.window.days, "day")} by agent`));
-  out.line(summaryTable(agents, demoAgents));
+  out.line(table(summaryTable(agents, demoAgents)));
 }
 
 /** Compares the rollups with a recomputation from the raw events. */

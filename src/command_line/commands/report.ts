@@ -19,6 +19,7 @@ import {
   sourceText,
   summaryTable,
 } from "../report.js";
+import { table } from "../terminal/table.js";
 
 interface Options {
   metric?: string;
@@ -116,7 +117,9 @@ async function showMetric(out: Output, sql: Sql, question: Question, { csv, html
   out.document(reportDocument(question, report));
   if (out.json) return;
   out.line(
-    process.stdout.isTTY ? reportChart(report, title) : `${pc.bold(title)}\n${reportTable(report)}`,
+    process.stdout.isTTY
+      ? reportChart(report, title)
+      : `${pc.bold(title)}\n${table(reportTable(report))}`,
   );
   out.line(`  ${reportTotal(report)}`);
   out.line(
@@ -184,7 +187,7 @@ async function showSummary(
     summary: rows,
   });
   out.line(pc.bold(title));
-  out.line(rows.length === 0 ? "  no events" : summaryTable(summary));
+  out.line(rows.length === 0 ? "  no events" : table(summaryTable(summary)));
 }
 
 async function writePage(out: Output, file: string, page: string): Promise<void> {

@@ -6,7 +6,7 @@ import { accountArgument } from "../arguments.js";
 import { action, type Place } from "../command.js";
 import type { Output } from "../output.js";
 import { counted, whole } from "../terminal/format.js";
-import { facts, table } from "../terminal/table.js";
+import { facts, left, right, table } from "../terminal/table.js";
 
 interface AccountStatus {
   account_id: number;
@@ -77,15 +77,10 @@ async function showAll(out: Output, places: Place[]): Promise<number> {
     return 0;
   }
   const columns = [
-    { title: "account", right: true },
-    { title: "time zone" },
-    { title: "reads" },
-    { title: "covered", right: true },
-    { title: "dirty days", right: true },
-    { title: "pending", right: true },
-    { title: "backfill", right: true },
-    { title: "sealed through" },
-    { title: "verified" },
+    ...right("account"),
+    ...left("time zone", "reads"),
+    ...right("covered", "dirty days", "pending", "backfill"),
+    ...left("sealed through", "verified"),
   ];
   const rows = accounts.map((status) => [
     String(status.account_id),
@@ -98,7 +93,7 @@ async function showAll(out: Output, places: Place[]): Promise<number> {
     status.sealed_through ?? "–",
     lastVerified(status),
   ]);
-  out.line(table(columns, rows));
+  out.line(table({ columns, rows }));
   for (const { account_id, problem } of accounts) {
     if (problem !== null) out.line(`${pc.yellow("!")} account ${account_id}: ${problem}`);
   }
@@ -196,18 +191,14 @@ function retention({ retention_months }: AccountStatus): string | null {
 }
 
 function runTable(runs: Run[]): string {
-  const columns = [
-    { title: "run", right: true },
-    { title: "requested" },
-    { title: "days" },
-    { title: "state" },
-    { title: "chunks", right: true },
-    { title: "events", right: true },
-    { title: "" },
-  ];
-  return table(
-    columns,
-    runs.map((run) => [
+  return table({
+    columns: [
+      ...right("run"),
+      ...left("requested", "days", "state"),
+      ...right("chunks", "events"),
+      ...left(""),
+    ],
+    rows: runs.map((run) => [
       run.id,
       run.requested,
       range(run),
@@ -216,7 +207,7 @@ function runTable(runs: Run[]): string {
       whole(run.events),
       run.error ?? "",
     ]),
-  );
+  });
 }
 
 function range({ from_date, to_date }: Run): string {

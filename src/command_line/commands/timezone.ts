@@ -8,12 +8,11 @@ import {
   allOption,
   chooseAccounts,
   forEachAccount,
-  onlyOne,
   requireAccounts,
   splitAccounts,
 } from "../fleet.js";
 import type { Output } from "../output.js";
-import { confirm, requireTerminal, search } from "../terminal/prompts.js";
+import { agree, requireTerminal, search } from "../terminal/prompts.js";
 import { facts } from "../terminal/table.js";
 import {
   listTimezones,
@@ -50,15 +49,18 @@ async function timezone(
   requireAccounts(named, all);
   const { sql } = await database();
   const accounts = await chooseAccounts(sql, named, { all, withTimezone: false });
-  const only = onlyOne(named);
-  if (only !== undefined) return setZone(sql, out, only, rest, yes);
+  const [only] = named;
+  if (only !== undefined && named.length === 1) return setZone(sql, out, only, rest, yes);
   const zone = await chooseZone(
     sql,
     out,
     `${accounts.length} accounts`,
     rest.join(" ") || undefined,
   );
-  if (!yes && !(await agreed(`Set ${zone ?? none} for ${accounts.length} accounts?`))) {
+  if (
+    !yes &&
+    !(await agree("Setting a time zone", `Set ${zone ?? none} for ${accounts.length} accounts?`))
+  ) {
     out.progress("Nothing was changed.");
     return 1;
   }
@@ -87,7 +89,7 @@ async function setZone(sql: Sql, out: Output, account: number, words: string[], 
     return 0;
   }
   showChange(out, account, current, zone);
-  if (!yes && !(await agreed("Set it?"))) {
+  if (!yes && !(await agree("Setting a time zone", "Set it?"))) {
     out.progress("Nothing was changed.");
     return 1;
   }
@@ -95,14 +97,6 @@ async function setZone(sql: Sql, out: Output, account: number, words: string[], 
   out.document(set);
   showNext(out, account, zone);
   return 0;
-}
-
-function agreed(question: string): Promise<boolean> {
-  requireTerminal(
-    "Setting a time zone asks before it does",
-    "Pass --yes to do it without being asked.",
-  );
-  return confirm(question);
 }
 
 function writeZone(sql: Sql, account: number, zone: string | null) {

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { open } from "../../database/connection.js";
 import { readUrl } from "../../database/url.js";
 import { action } from "../command.js";
-import { confirm, requireTerminal } from "../terminal/prompts.js";
+import { agree } from "../terminal/prompts.js";
 
 /** `reporting-rollup uninstall` */
 export function registerUninstall(program: Command): void {
@@ -22,15 +22,9 @@ export function registerUninstall(program: Command): void {
           "  the triggers on public.reporting_events and public.accounts, the schemas rollup and rollup_worker,",
         );
         out.line("  and the record of our migrations. Raw events and all else of the host stay.");
-        if (!yes) {
-          requireTerminal(
-            "Uninstalling asks before it does",
-            "Pass --yes to do it without being asked.",
-          );
-          if (!(await confirm("Remove all that?", false))) {
-            out.progress("Nothing was removed.");
-            return 1;
-          }
+        if (!yes && !(await agree("Uninstalling", "Remove all that?", false))) {
+          out.progress("Nothing was removed.");
+          return 1;
         }
         const { uninstall } = await import("../../database/uninstall.js");
         const removed = await uninstall(url, { log: out.progress });

@@ -14,7 +14,7 @@ import {
 import type { Output } from "../output.js";
 import { counted } from "../terminal/format.js";
 import { progressBar } from "../terminal/progress.js";
-import { table } from "../terminal/table.js";
+import { firstRows, left, right } from "../terminal/table.js";
 
 /** A row of `rollup.verify`. */
 interface Difference {
@@ -30,8 +30,6 @@ interface Difference {
   expected_sum_value_business_hours: string | null;
   actual_sum_value_business_hours: string | null;
 }
-
-const shown = 20;
 
 /** `reporting-rollup verify` */
 export function registerVerify(program: Command): void {
@@ -146,9 +144,7 @@ async function showVerdict(out: Output, sql: Sql, account: number, found: Differ
   if (out.json) return;
   if (found.length > 0) {
     out.line(pc.red(`${counted(found.length, "difference")} to the raw events:`));
-    out.line(differenceTable(found.slice(0, shown)));
-    if (found.length > shown)
-      out.line(pc.dim(`… and ${found.length - shown} more; --json shows all`));
+    out.line(differenceTable(found));
     return;
   }
   const [status] = await sql<{ covered: string; covered_share: string | null }[]>`
@@ -172,19 +168,12 @@ async function showVerdict(out: Output, sql: Sql, account: number, found: Differ
 }
 
 function differenceTable(found: Difference[]): string {
-  const columns = [
-    { title: "structure" },
-    { title: "date" },
-    { title: "dimension" },
-    { title: "metric" },
-    { title: "expected", right: true },
-    { title: "actual", right: true },
-    { title: "expected sum", right: true },
-    { title: "actual sum", right: true },
-  ];
-  return table(
-    columns,
-    found.map((row) => [
+  return firstRows({
+    columns: [
+      ...left("structure", "date", "dimension", "metric"),
+      ...right("expected", "actual", "expected sum", "actual sum"),
+    ],
+    rows: found.map((row) => [
       row.structure,
       row.date,
       `${row.dimension_type} ${row.dimension_id}`,
@@ -194,5 +183,5 @@ function differenceTable(found: Difference[]): string {
       row.expected_sum_value ?? "–",
       row.actual_sum_value ?? "–",
     ]),
-  );
+  });
 }

@@ -5,22 +5,18 @@ const context = { output: process.stderr };
 /** Loaded when somebody is asked: most commands ask nothing. */
 const inquirer = () => import("@inquirer/prompts");
 
-/** Whether there is somebody to ask. */
-export function canAsk(): boolean {
-  return Boolean(process.stdin.isTTY && process.stderr.isTTY);
-}
-
 /** Throws a `UserError` (exit code 2) that names the flags to use instead, if there is nobody to ask. */
 export function requireTerminal(question: string, instead: string): void {
-  if (canAsk()) return;
+  if (process.stdin.isTTY && process.stderr.isTTY) return;
   throw new UserError(`${question}, and there is no terminal to ask on.`, {
     exitCode: 2,
     hint: instead,
   });
 }
 
-/** A question with yes or no. */
-export async function confirm(message: string, suggestion = true): Promise<boolean> {
+/** A question with yes or no, before something is done; `--yes` is the answer of those without a terminal. */
+export async function agree(what: string, message: string, suggestion = true): Promise<boolean> {
+  requireTerminal(`${what} asks before it does`, "Pass --yes to do it without being asked.");
   const { confirm: ask } = await inquirer();
   return answer(ask({ message, default: suggestion }, context));
 }

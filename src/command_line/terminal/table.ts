@@ -1,4 +1,4 @@
-import Table from "cli-table3";
+import CliTable from "cli-table3";
 import pc from "picocolors";
 
 /** A column: its title, and whether its cells are numbers. */
@@ -15,9 +15,24 @@ const plain = {
   middle: "  ",
 };
 
+/** Columns of words. */
+export function left(...titles: string[]): Column[] {
+  return titles.map((title) => ({ title }));
+}
+
+/** Columns of numbers. */
+export function right(...titles: string[]): Column[] {
+  return titles.map((title) => ({ title, right: true }));
+}
+
+export interface Table {
+  columns: Column[];
+  rows: string[][];
+}
+
 /** A table without lines, as text. */
-export function table(columns: Column[], rows: string[][]): string {
-  const drawn = new Table({
+export function table({ columns, rows }: Table): string {
+  const drawn = new CliTable({
     head: columns.map(({ title }) => pc.bold(title)),
     colAligns: columns.map(({ right }) => (right ? "right" : "left")),
     chars: plain,
@@ -25,6 +40,13 @@ export function table(columns: Column[], rows: string[][]): string {
   });
   drawn.push(...rows);
   return trimmed(drawn.toString());
+}
+
+/** The first rows of a table, and how many there are besides. */
+export function firstRows({ columns, rows }: Table, shown = 20): string {
+  const first = table({ columns, rows: rows.slice(0, shown) });
+  if (rows.length <= shown) return first;
+  return `${first}\n${pc.dim(`… and ${rows.length - shown} more; --json shows all`)}`;
 }
 
 /** Names and values, one a line. */
