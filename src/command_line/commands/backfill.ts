@@ -97,10 +97,10 @@ async function backfillOne(
   const runId = await requestRun(out, sql, outlook, options);
   if (!options.wait) return leaveToWorker(out, sql, runId);
   await sql.end({ timeout: 1 });
-  const [seen] = await workOff(context, [{ account, url, runId, events: 0 }]);
-  return context.interrupted.aborted && seen?.state !== "done"
-    ? interruptedAt(out, seen, account)
-    : conclude(out, seen);
+  const [run] = await workOff(context, url, [{ account, url, runId, events: 0 }]);
+  return context.interrupted.aborted && run?.seen?.state !== "done"
+    ? interruptedAt(out, run?.seen, account)
+    : conclude(out, run?.seen);
 }
 
 /** One plan and one question for all, one worker for all of their runs; a bad account does not stop the rest. */
@@ -155,17 +155,24 @@ async function backfillSeveral(
     }));
     return concludeAccounts(out, [...queued, ...fates]);
   }
-  const seen = await workOff(context, runs);
-  for (const [index, { account, runId }] of runs.entries()) {
-    const run = seen[index];
+  const worked: Run[] = [];
+  for (const url of new Set(runs.map((run) => run.url)))
+    worked.push(
+      ...(await workOff(
+        context,
+        url,
+        runs.filter((run) => run.url === url),
+      )),
+    );
+  for (const { account, runId, seen } of worked) {
     fates.push({
       account_id: account,
-      result: run ?? { id: runId },
-      ...(run?.state !== "done" && { error: { message: unfinished(runId, run) } }),
+      result: seen ?? { id: runId },
+      ...(seen?.state !== "done" && { error: { message: unfinished(runId, seen) } }),
     });
   }
-  const done = seen.filter((run) => run?.state === "done");
-  const read = done.reduce((sum, run) => sum + Number(run?.events), 0);
+  const done = worked.flatMap(({ seen }) => (seen?.state === "done" ? [seen] : []));
+  const read = done.reduce((sum, { events }) => sum + Number(events), 0);
   out.line(
     `${pc.green("Done:")} ${counted(done.length, "account")}, ${counted(read, "event")} read.`,
   );
@@ -259,24 +266,12 @@ interface Run {
   runId: string;
   /** As planned. */
   events: number;
+  /** How it stood when it was last looked at. */
+  seen?: RunProgress | undefined;
 }
 
-/**
- * Works runs off in this process, beside any worker there may be, and shows how far they are. Returns how each stands at
- * the end, or when it was interrupted.
- */
-async function workOff(context: Context, runs: Run[]): Promise<(RunProgress | undefined)[]> {
-  const urls = new Set(runs.map(({ url }) => url));
-  if (urls.size > 1) {
-    const seen = new Map<Run, RunProgress | undefined>();
-    for (const url of urls) {
-      const own = runs.filter((run) => run.url === url);
-      for (const [index, run] of (await workOff(context, own)).entries())
-        seen.set(own[index] as Run, run);
-    }
-    return runs.map((run) => seen.get(run));
-  }
-  const [url = ""] = urls;
+/** Works runs off in this process, beside any worker there may be, and shows how far they are, until they or we are ended. */
+async function workOff(context: Context, url: string, runs: Run[]): Promise<Run[]> {
   const { out, interrupted, endsByItself, defer } = context;
   endsByItself();
   const bar = progressBar(runs.length === 1 ? `Run ${runs[0]?.runId}` : `${runs.length} accounts`);
@@ -290,42 +285,40 @@ async function workOff(context: Context, runs: Run[]): Promise<(RunProgress | un
   defer(() => watcher.end({ timeout: 1 }));
   const stranded = new Stranded(worker);
   const signal = AbortSignal.any([interrupted, stranded.signal]);
-  const seen: (RunProgress | undefined)[] = [];
   const show = overview(bar, runs);
-  for (const [index, { runId }] of runs.entries()) {
-    const progress = (run: RunProgress) => {
-      show(run, index);
+  for (const run of runs) {
+    const progress = (seen: RunProgress) => {
+      run.seen = seen;
+      show();
       stranded.look();
     };
     const lost = () => bar.say("The server does not answer; going on as soon as it does …");
-    seen.push(await watchBackfill(watcher, runId, { signal, progress, lost }));
+    await watchBackfill(watcher, run.runId, { signal, progress, lost });
   }
   bar.stop();
   if (interrupted.aborted) out.progress("Finishing the chunk under way …");
   await worker.stop();
   if (stranded.signal.aborted) throw stranded.signal.reason;
-  if (!interrupted.aborted) return seen;
-  return Promise.all(
-    runs.map(async ({ runId }, index) => {
-      const ask = watcher<RunProgress[]>`select * from rollup.backfill_progress(${runId})`;
-      const [last] = await ask.catch(() => [seen[index]]);
-      return last;
-    }),
-  );
+  if (!interrupted.aborted) return runs;
+  for (const run of runs) {
+    const ask = watcher<RunProgress[]>`select * from rollup.backfill_progress(${run.runId})`;
+    [run.seen] = await ask.catch(() => [run.seen]);
+  }
+  return runs;
 }
 
-/** Draws where the runs are, told of them one after the other. */
-function overview(bar: ProgressBar, runs: Run[]): (run: RunProgress, index: number) => void {
+/** Draws where the runs are, which are looked at one after the other. */
+function overview(bar: ProgressBar, runs: Run[]): () => void {
   const planned = runs.reduce((sum, { events }) => sum + events, 0);
-  const read = runs.map(() => 0);
-  return (run, index) => {
-    read[index] = Number(run.events);
-    const waiting = run.state === "pending" ? "waiting for a worker" : undefined;
-    const place = `account ${run.account_id}, ${index + 1} of ${runs.length}`;
-    const note = [runs.length > 1 ? place : undefined, run.error ?? waiting];
+  return () => {
+    const looked = runs.flatMap(({ seen }) => seen ?? []);
+    const run = looked.at(-1);
+    const waiting = run?.state === "pending" ? "waiting for a worker" : undefined;
+    const place = `account ${run?.account_id}, ${looked.length} of ${runs.length}`;
+    const note = [runs.length > 1 ? place : undefined, run?.error ?? waiting];
     bar.update({
-      events: read.reduce((sum, events) => sum + events, 0),
-      total: runs.length > 1 ? planned : Number(run.events_total),
+      events: looked.reduce((sum, { events }) => sum + Number(events), 0),
+      total: runs.length > 1 ? planned : Number(run?.events_total),
       note: note.filter(Boolean).join(" · ") || undefined,
     });
   };
