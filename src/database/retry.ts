@@ -7,16 +7,16 @@ export async function pause(milliseconds: number, signal: AbortSignal): Promise<
   await sleep(milliseconds, undefined, { signal }).catch(() => {});
 }
 
-export interface LoopOptions {
-  signal: AbortSignal;
-  /** Between the end of one round and the beginning of the next, in milliseconds. */
-  every: number;
-  /** Told of every round that failed. */
-  failed: (error: unknown) => void;
-}
+const longest = 10_000;
 
-/** Does `work` again and again until the signal is aborted; after failures at growing intervals, up to ten seconds. */
-export async function repeatedly(work: () => Promise<unknown>, options: LoopOptions) {
+/**
+ * Does `work`, and again `every` so many milliseconds after its end, until the signal is aborted; after failures, of which
+ * `failed` is told, at growing intervals.
+ */
+export async function repeatedly(
+  work: () => Promise<unknown>,
+  options: { signal: AbortSignal; every: number; failed: (error: unknown) => void },
+): Promise<void> {
   const { signal, every, failed } = options;
   let failures = 0;
   while (!signal.aborted) {
@@ -27,21 +27,15 @@ export async function repeatedly(work: () => Promise<unknown>, options: LoopOpti
       if (!signal.aborted) failed(error);
       failures++;
     }
-    const backoff = failures === 0 ? 0 : Math.min(250 * 2 ** failures, 10_000);
+    const backoff = failures === 0 ? 0 : Math.min(250 * 2 ** failures, longest);
     await pause(Math.max(every, backoff), signal);
   }
 }
 
-export interface PersistOptions {
-  signal: AbortSignal;
-  /** Told once when the connection is lost. */
-  lost?: (() => void) | undefined;
-}
-
-/** Does `work`, and does it again while the connection is lost, at growing intervals, until the signal is aborted. */
+/** Does `work`, and again while the connection is lost, of which `lost` is told once, until the signal is aborted. */
 export async function persistently<T>(
   work: () => PromiseLike<T>,
-  { signal, lost }: PersistOptions,
+  { signal, lost }: { signal: AbortSignal; lost?: (() => void) | undefined },
 ): Promise<T | undefined> {
   for (let attempt = 0; !signal.aborted; attempt++) {
     try {
@@ -50,7 +44,7 @@ export async function persistently<T>(
       if (!isLostConnection(error)) throw error;
       // The first attempt may only have met a connection that had been idle.
       if (attempt === 1) lost?.();
-      await pause(Math.min(250 * 2 ** attempt, 10_000), signal);
+      await pause(Math.min(250 * 2 ** attempt, longest), signal);
     }
   }
   return undefined;

@@ -283,14 +283,14 @@ async function workOff(context: Context, url: string, runs: Run[]): Promise<Run[
   // What the server says when it goes down would be written across the bar.
   const watcher = connect(url, { max: 1 });
   defer(() => watcher.end({ timeout: 1 }));
-  const stranded = new Stranded(worker);
+  const stranded = untilStranded(worker);
   const signal = AbortSignal.any([interrupted, stranded.signal]);
   const show = overview(bar, runs);
   for (const run of runs) {
     const progress = (seen: RunProgress) => {
       run.seen = seen;
       show();
-      stranded.look();
+      stranded.answered();
     };
     const lost = () => bar.say("The server does not answer; going on as soon as it does …");
     await watchBackfill(watcher, run.runId, { signal, progress, lost });
@@ -326,34 +326,26 @@ function overview(bar: ProgressBar, runs: Run[]): () => void {
 
 const patience = 15_000;
 
-/** Gives up when the queue of this process does not run although the database answers. */
-class Stranded {
-  readonly #worker: Worker;
-  readonly #stranded = new AbortController();
-  readonly signal = this.#stranded.signal;
-  #answeringSince = performance.now();
-  #lookedAt = performance.now();
-
-  constructor(worker: Worker) {
-    this.#worker = worker;
-  }
-
-  /** Told whenever the database has answered. */
-  look(): void {
+/** Aborted when the queue of this process does not run although the database answers, whenever `answered` is called. */
+function untilStranded(worker: Worker) {
+  const stranded = new AbortController();
+  let answeringSince = performance.now();
+  let answeredAt = answeringSince;
+  const answered = () => {
     const now = performance.now();
-    if (now - this.#lookedAt > 2000) this.#answeringSince = now;
-    this.#lookedAt = now;
-    const failure = this.#worker.failure();
+    if (now - answeredAt > 2000) answeringSince = now;
+    answeredAt = now;
+    const failure = worker.failure();
     if (failure === undefined) return;
-    if (Math.min(failure.milliseconds, now - this.#answeringSince) < patience) return;
+    if (Math.min(failure.milliseconds, now - answeringSince) < patience) return;
     const { message } = toUserError(failure.error);
-    this.#stranded.abort(
-      new UserError(`This process cannot take the run's job: ${message}`, {
-        hint: "The run stays queued, and nothing is lost. Begin again when the cause is gone, or start a worker elsewhere.",
-        cause: failure.error,
-      }),
-    );
-  }
+    const error = new UserError(`This process cannot take the run's job: ${message}`, {
+      hint: "The run stays queued, and nothing is lost. Begin again when the cause is gone, or start a worker elsewhere.",
+      cause: failure.error,
+    });
+    stranded.abort(error);
+  };
+  return { signal: stranded.signal, answered };
 }
 
 function interruptedAt(out: Output, run: RunProgress | undefined, account: number): number {
