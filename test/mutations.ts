@@ -99,7 +99,7 @@ export const mutations: Mutation[] = [
         ],
       ],
     },
-    killedBy: ["concurrency/lock_memory.test.ts", "12,000 statements in one transaction"],
+    killedBy: ["concurrency/lock_memory.test.ts", "6,000 statements in one transaction"],
   },
   {
     rule: "about 50 locks, counted",
@@ -107,7 +107,7 @@ export const mutations: Mutation[] = [
     edits: {
       "34_track_events.sql": [["      limit p_limit\n", ""]],
     },
-    killedBy: ["concurrency/lock_memory.test.ts", "one statement over 12,000 accounts"],
+    killedBy: ["concurrency/lock_memory.test.ts", "one statement over 6,000 accounts"],
   },
   {
     rule: "counted in a transaction-local setting",

@@ -62,6 +62,7 @@ export async function startTestServer(major: string): Promise<TestServer> {
       fsync: "off",
       full_page_writes: "off",
       max_connections: "100",
+      max_locks_per_transaction: "32",
       max_prepared_transactions: "10",
       autovacuum_naptime: "5s",
     },

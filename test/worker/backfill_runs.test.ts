@@ -458,7 +458,7 @@ backfillRuns(
     console.log(`seed ${seed}`);
     await withServer(async (cluster, url, sql) => {
       const { problems } = await backfillUnderKills(cluster, url, {
-        events: 20_000,
+        events: 5_000,
         accounts: 3,
         kills: 2,
         seed,
