@@ -1,7 +1,7 @@
 /**
  * Runs the tests: every test/**\/*.test.ts as a process of its own, some at a time, each on a database of its own
  * cloned from a migrated template, on every supported PostgreSQL. What is the same on all of them, such as the
- * command line, runs on the newest.
+ * command line, runs on one: see `once`.
  *
  *   npm test                            everything
  *   npm test -- --pg 15                 everything, on one PostgreSQL
@@ -16,15 +16,22 @@ import { toUserError } from "../src/database/errors.js";
 import { command, compile, killTestFiles, type Outcome, runTestFile } from "./support/file.js";
 import { packages, startTestServer, type TestServer, template } from "./support/server.js";
 
-/** Files that have nothing to do with the PostgreSQL they run on. */
-const once = [
-  "command_line/",
-  "server/",
-  "database/url.test.ts",
-  "database/tls.test.ts",
-  "database/poolers.test.ts",
-  "harness.test.ts",
-];
+/**
+ * Files that run on one major: what they test is ours in TypeScript, or a client's, and the SQL that it calls is tested on both.
+ * On 18 those with servers of their own and those that need the newest; on 15, whose databases belong to an ordinary role, the rest.
+ */
+const once: Record<string, string[]> = {
+  18: [
+    "command_line/",
+    "server/",
+    "database/url.test.ts",
+    "database/tls.test.ts",
+    "database/poolers.test.ts",
+    "database/hostile_public.test.ts",
+    "harness.test.ts",
+  ],
+  15: ["worker/backfill_runs.test.ts", "database/settings_of_others.test.ts", "chatwoot/"],
+};
 /** The files that take longest, longest first: they begin first. */
 const slow = [
   "worker/backfill_runs.test.ts",
@@ -110,12 +117,11 @@ async function plan(): Promise<Job[]> {
     .filter((name) => name.endsWith(".test.ts"))
     .filter((name) => positionals.length === 0 || positionals.some((word) => matches(name, word)))
     .sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
-  const [newest] = packages.keys();
-  return files.flatMap((file) =>
-    (values.pg ?? [...packages.keys()])
-      .filter((major) => values.pg || major === newest || !once.some((it) => file.startsWith(it)))
-      .map((major) => ({ file, major })),
-  );
+  return files.flatMap((file) => {
+    const only = Object.keys(once).find((major) => once[major]?.some((it) => file.startsWith(it)));
+    const majors = values.pg ?? (only === undefined ? [...packages.keys()] : [only]);
+    return majors.map((major) => ({ file, major }));
+  });
 }
 
 function matches(name: string, word: string): boolean {

@@ -29,7 +29,7 @@ export const demoAgents: Record<string, string> = {
 export const chance = `
 -- Evenly between 0 and 1, from what it is about and a number for which of its chances.
 create function pg_temp.chance(p_about bigint, p_which bigint) returns float8 language sql immutable
-return (hashint8extended(p_about, p_which * 7919 + 42) & 4503599627370495) / 4503599627370496.0;
+return (hashint8extended(p_about, p_which * 7919 + 42) & 4503599627370495)::float8 / 4503599627370496;
 
 -- Log-normal: most are near the median, a few are much longer.
 create function pg_temp.lognormal(p_about bigint, p_which bigint, p_median float8, p_sigma float8) returns float8 language sql immutable
