@@ -1,6 +1,7 @@
 /** Accounts, events and rollups in few words, for the tests of the engine. */
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
+import type postgres from "postgres";
 import * as assert from "uvu/assert";
 import type { Sql } from "../support/client.js";
 import { connect, database } from "../support/database.js";
@@ -24,12 +25,22 @@ export function newAccount(): number {
   return ++accounts;
 }
 
-/** A new account with a zone, covered by a backfill unless told otherwise. */
+const models = new Map<string, Promise<Model>>();
+
+/** A new account with a zone, covered by a backfill unless told otherwise: copies of the first of that zone. */
 export async function accountIn(timezone: string, { covered = true } = {}): Promise<number> {
   const account = newAccount();
   const sql = database();
+  const model = models.get(timezone);
+  if (covered && model !== undefined) {
+    await copy(sql, await model, [{ account, timezone }]);
+    return account;
+  }
   await sql`select rollup.set_reporting_timezone(${account}, ${timezone})`;
-  if (covered) await sql`select rollup.backfill(${account})`;
+  if (!covered) return account;
+  await sql`select rollup.backfill(${account})`;
+  models.set(timezone, modelOf(sql, account));
+  await models.get(timezone);
   return account;
 }
 
@@ -39,13 +50,29 @@ export async function copyAccount(
   model: number,
   copies: { account: number; timezone: string }[],
 ): Promise<void> {
-  for (const table of ["account_settings", "account_coverage"]) {
+  await copy(sql, await modelOf(sql, model), copies);
+}
+
+/** What makes an account one with a zone, by table. */
+type Model = Record<string, postgres.JSONValue>;
+
+async function modelOf(sql: Sql, account: number): Promise<Model> {
+  const [model] = await sql<Model[]>`
+    select to_jsonb(s) as account_settings, to_jsonb(c) as account_coverage
+    from rollup.account_settings as s join rollup.account_coverage as c using (account_id)
+    where s.account_id = ${account}`;
+  return model as Model;
+}
+
+async function copy(sql: Sql, model: Model, copies: { account: number; timezone: string }[]) {
+  for (const [table, row] of Object.entries(model)) {
+    const name = sql(`rollup.${table}`);
     await sql`
-      insert into ${sql(`rollup.${table}`)}
-      select (jsonb_populate_record(m, jsonb_build_object('account_id', c.account, 'reporting_timezone', c.timezone))).*
-      from ${sql(`rollup.${table}`)} as m,
-        unnest(${copies.map((copy) => copy.account)}::int[], ${copies.map((copy) => copy.timezone)}::text[]) as c (account, timezone)
-      where m.account_id = ${model}`;
+      insert into ${name}
+      select (jsonb_populate_record(null::${name},
+        ${sql.json(row)} || jsonb_build_object('account_id', c.account, 'reporting_timezone', c.timezone))).*
+      from unnest(${copies.map((one) => one.account)}::int[], ${copies.map((one) => one.timezone)}::text[])
+        as c (account, timezone)`;
   }
 }
 

@@ -140,7 +140,7 @@ test("the answer of a moment while others write, fold and rebuild", async () => 
   try {
     let fromRollups = 0;
     const reader = connect();
-    for (let count = 0; count < 5 * rounds; count++) {
+    for (let count = 0; count < 3 * rounds; count++) {
       const asked = await randomQuestion(reader, random, account, zone, around);
       await reader`begin isolation level repeatable read`;
       if (await check(reader, asked)) fromRollups++;

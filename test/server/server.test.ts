@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import {
   chmod,
@@ -16,6 +16,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { promisify } from "node:util";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { open } from "../../src/database/connection.js";
@@ -49,6 +50,10 @@ server.after.each(async () => {
   for (const folder of folders.splice(0)) await rm(folder, { recursive: true, force: true });
 });
 
+server.after(async () => {
+  if (model !== undefined) await rm(model.folder, { recursive: true, force: true });
+});
+
 async function newFolder(mode = 0o755): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "reporting-rollup-server-test-"));
   await chmod(folder, mode);
@@ -59,6 +64,22 @@ async function newFolder(mode = 0o755): Promise<string> {
 async function newCluster(folder?: string): Promise<Cluster> {
   const cluster = await prepareCluster(folder ?? join(await newFolder(), "data of ours"), options);
   clusters.push(cluster);
+  return cluster;
+}
+
+let model: Cluster | undefined;
+
+/** A cluster that has been used before: a copy of the first such, for to make one takes a while. */
+async function usedCluster(): Promise<Cluster> {
+  const cluster = await newCluster();
+  if (model === undefined) {
+    model = await prepareCluster(
+      await mkdtemp(join(tmpdir(), "reporting-rollup-server-test-")),
+      options,
+    );
+    await (await acquireEmbedded(model.folder, options)).release();
+  }
+  await promisify(execFile)("cp", ["-a", model.data, cluster.data]);
   return cluster;
 }
 
@@ -144,7 +165,7 @@ server("starts on a new folder, and stops when its only user leaves", async () =
 });
 
 server("nobody gets in without the password", async () => {
-  const cluster = await newCluster();
+  const cluster = await usedCluster();
   const used = await acquireEmbedded(cluster.folder, options);
   const url = new URL(used.url);
   url.password = "";
@@ -154,7 +175,7 @@ server("nobody gets in without the password", async () => {
 });
 
 server("keeps data and port over a restart", async () => {
-  const cluster = await newCluster();
+  const cluster = await usedCluster();
   const first = await acquireEmbedded(cluster.folder, options);
   const sql = await open(first.url);
   await sql`create table public.kept as select 1`;
@@ -169,7 +190,7 @@ server("keeps data and port over a restart", async () => {
 });
 
 server("who starts it stops it, unless others use it", async () => {
-  const cluster = await newCluster();
+  const cluster = await usedCluster();
   const starter = holdServer(cluster.folder);
   const { port, started } = await starter.ready;
   const joiner = holdServer(cluster.folder);
@@ -185,7 +206,7 @@ server("who starts it stops it, unless others use it", async () => {
 });
 
 server("is not stopped under somebody who only connected", async () => {
-  const cluster = await newCluster();
+  const cluster = await usedCluster();
   const used = await acquireEmbedded(cluster.folder, options);
   const sql = await open(used.url);
   assert.is(await used.release(), "left running");
@@ -205,7 +226,7 @@ server("several processes at once on a new folder share one server", async () =>
 });
 
 server("a user that arrives while it is being stopped gets a server", async () => {
-  const cluster = await newCluster();
+  const cluster = await usedCluster();
   for (let round = 0; round < 3; round++) {
     const leaving = await acquireEmbedded(cluster.folder, options);
     const [, arriving] = await Promise.all([
@@ -220,7 +241,7 @@ server("a user that arrives while it is being stopped gets a server", async () =
 });
 
 server("two instances run side by side", async () => {
-  const [one, two] = [await newCluster(), await newCluster()];
+  const [one, two] = [await usedCluster(), await usedCluster()];
   const [first, second] = await Promise.all([
     acquireEmbedded(one.folder, options),
     acquireEmbedded(two.folder, options),
@@ -234,7 +255,7 @@ server("two instances run side by side", async () => {
 });
 
 server("starts again after a kill", async () => {
-  const cluster = await newCluster();
+  const cluster = await usedCluster();
   const used = await acquireEmbedded(cluster.folder, options);
   const sql = await open(used.url);
   await sql`create table public.kept as select 1`;
@@ -250,7 +271,7 @@ server("starts again after a kill", async () => {
 });
 
 server("starts again after a kill also when the pid is somebody else's by now", async () => {
-  const cluster = await newCluster();
+  const cluster = await usedCluster();
   const used = await acquireEmbedded(cluster.folder, options);
   await killServer(cluster);
   await used.release().catch(() => {});
@@ -324,7 +345,7 @@ server("says what to do about a data folder of another major version", async () 
 });
 
 server("a damaged data folder: the server's own words, and where its log is", async () => {
-  const cluster = await newCluster();
+  const cluster = await usedCluster();
   await (await acquireEmbedded(cluster.folder, options)).release();
   await rm(join(cluster.data, "global", "pg_control"));
   const error = await failure(acquireEmbedded(cluster.folder, options));

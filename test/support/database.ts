@@ -48,7 +48,8 @@ export async function createDatabase(
   const name = `${new URL(databaseUrl).pathname.slice(1)}_${++made}`;
   const source = options.template ?? (options.empty ? "template0" : template);
   await onServer(
-    (sql) => sql`create database ${sql(name)} template ${sql(source)} owner ${sql(owner)}`,
+    (server) => server`
+      create database ${server(name)} template ${server(source)} strategy file_copy owner ${server(owner)}`,
   );
   const url = otherDatabase(databaseUrl, name);
   const sql = connectTo(url, { max: 10, applicationName: "test" });

@@ -107,7 +107,7 @@ function testServer(major: string, cluster: Cluster, port: number): TestServer {
     url,
     run,
     createDatabase: (name, of = template) =>
-      run(`create database ${name} template ${of} owner ${owner}`),
+      run(`create database ${name} template ${of} strategy file_copy owner ${owner}`),
     stop: async () => {
       await stopServer(cluster);
       await rm(cluster.folder, { recursive: true, force: true });
