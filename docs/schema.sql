@@ -556,11 +556,6 @@ returns oid
 language sql stable parallel safe;
 comment on function rollup.coverage_of(p_relation oid) is 'What account_coverage.host_relation must be for days that were claimed on a table: itself. Of a shard, the file of its rows, which is another after a truncate, for that fires no trigger on shards.';
 
-create function rollup.is_sending()
-returns boolean
-language sql stable;
-comment on function rollup.is_sending() is 'Whether this session sends its statements to other nodes of a Citus cluster as well, so that no subtransaction may begin within one: it would be sent to them in the midst of it, which is an error.';
-
 create function rollup.accounts_here()
 returns TABLE(account_id integer, host_relation oid)
 language sql stable parallel safe;

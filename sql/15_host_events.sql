@@ -45,14 +45,6 @@ comment on function rollup.coverage_of(oid) is
   'What account_coverage.host_relation must be for days that were claimed on a table: itself. Of a shard, the file of its rows, which is another '
   'after a truncate, for that fires no trigger on shards.';
 
-create or replace function rollup.is_sending()
-returns boolean
-language sql stable
-return false;
-comment on function rollup.is_sending() is
-  'Whether this session sends its statements to other nodes of a Citus cluster as well, so that no subtransaction may begin within one: it would be '
-  'sent to them in the midst of it, which is an error.';
-
 create or replace function rollup.accounts_here()
 returns table (account_id int, host_relation oid)
 language sql stable parallel safe

@@ -7,9 +7,12 @@ set search_path = pg_catalog, pg_temp as $$
   select
     t.name,
     format(
-      'after %s on public.reporting_events %s for each statement %s execute function rollup.%s()', t.event, t.referencing,
-      -- A node that a shard moves to may not have the rest of this schema yet.
-      case when rollup.is_distributed() then 'when (to_regclass(''rollup.dirty_marks'') is not null)' else '' end, t.function
+      'after %s on public.reporting_events %s for each statement %s', t.event, t.referencing,
+      case
+        -- A node that a shard moves to may not have the rest of this schema yet.
+        when rollup.is_distributed() then 'when (to_regclass(''rollup.dirty_marks'') is not null) execute function rollup.track_events(''shard'')'
+        else format('execute function rollup.%s()', t.function)
+      end
     )
   from (
     values
@@ -21,7 +24,7 @@ set search_path = pg_catalog, pg_temp as $$
   where not exists (
     select
     from pg_trigger as g
-    where g.tgrelid = rollup.host_table() and g.tgname = t.name and g.tgenabled in ('O', 'A') and g.tgnargs = 0
+    where g.tgrelid = rollup.host_table() and g.tgname = t.name and g.tgenabled in ('O', 'A') and g.tgnargs = rollup.is_distributed()::int
   )
   -- See coverage_of.
   and not (t.event = 'truncate' and rollup.is_distributed())

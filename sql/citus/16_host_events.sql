@@ -73,6 +73,9 @@ return (
   from get_current_transaction_id() as t
   cross join pg_dist_local_group as g
 );
+comment on function rollup.is_sending() is
+  'Whether this session sends its statements to other nodes of the cluster as well, so that no subtransaction may begin within one: it would be '
+  'sent to them in the midst of it, which is an error.';
 
 create or replace function rollup.accounts_here()
 returns table (account_id int, host_relation oid)
