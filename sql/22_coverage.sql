@@ -244,7 +244,9 @@ declare
 begin
   select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
   select * into v_coverage from rollup.account_coverage as c where c.account_id = p_account_id;
-  if v_coverage.generation < v_settings.generation or v_coverage.host_relation is distinct from v_relation then
+  if v_coverage.account_id is not null
+    and (v_coverage.generation < v_settings.generation or v_coverage.host_relation is distinct from v_relation)
+  then
     -- Sealed days are of the same zone, which they keep from being changed.
     delete from rollup.reporting_events_rollups as r where r.account_id = p_account_id and (r.date <= v_sealed) is not true;
     delete from rollup.ledger as l where l.account_id = p_account_id and (l.date <= v_sealed) is not true;

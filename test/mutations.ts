@@ -471,8 +471,8 @@ export const mutations: Mutation[] = [
     edits: {
       "34_track_events.sql": [
         [
-          "begin\n  begin\n    -- By name",
-          "begin\n  v_guards := rollup.remaining_guards();\n  begin\n    -- By name",
+          "  begin\n    -- Whoever may execute this",
+          "  v_guards := rollup.remaining_guards();\n  begin\n    -- Whoever may execute this",
         ],
       ],
     },
@@ -862,8 +862,8 @@ export const mutations: Mutation[] = [
     edits: {
       "22_coverage.sql": [
         [
-          "  v_sealed date := rollup.sealed_through(p_account_id);\nbegin\n  select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;\n  if exists",
-          "  v_sealed date := rollup.sealed_through(p_account_id);\n  v_open text[] := rollup.open_transactions();\nbegin\n  select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;\n  if exists",
+          "  v_coverage rollup.account_coverage;\nbegin\n",
+          "  v_coverage rollup.account_coverage;\n  v_open text[] := rollup.open_transactions();\nbegin\n",
         ],
         [
           "set awaited = rollup.open_transactions() || 'prepared'::text",
@@ -1006,9 +1006,7 @@ export const mutations: Mutation[] = [
     rule: "rollups of another table are cleared before days are claimed",
     change: "they stay",
     edits: {
-      "22_coverage.sql": [
-        [" or v_coverage.host_relation is distinct from v_relation then", " then"],
-      ],
+      "22_coverage.sql": [[" or v_coverage.host_relation is distinct from v_relation)\n", ")\n"]],
     },
     killedBy: ["engine/triggers.test.ts", "coverage counts on its table only"],
   },
@@ -1587,8 +1585,8 @@ export const mutations: Mutation[] = [
     edits: {
       "22_coverage.sql": [
         [
-          "d.generation < v_settings.generation and (d.date <= v_sealed) is not true;",
-          "d.generation < v_settings.generation;",
+          "where d.account_id = p_account_id and (d.date <= v_sealed) is not true\n      and (",
+          "where d.account_id = p_account_id\n      and (",
         ],
       ],
     },
