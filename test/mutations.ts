@@ -1000,7 +1000,7 @@ export const mutations: Mutation[] = [
         [" and c.host_relation = rollup.coverage_of(rollup.host_relation(p_account_id))\n", "\n"],
       ],
     },
-    killedBy: ["engine/triggers.test.ts", "coverage counts on its table only"],
+    killedBy: ["engine/seal.test.ts", "begins anew: the host's table is another"],
   },
   {
     rule: "rollups of another table are cleared before days are claimed",
@@ -1008,7 +1008,7 @@ export const mutations: Mutation[] = [
     edits: {
       "22_coverage.sql": [[" or v_coverage.host_relation is distinct from v_relation)\n", ")\n"]],
     },
-    killedBy: ["engine/triggers.test.ts", "coverage counts on its table only"],
+    killedBy: ["engine/seal.test.ts", "begins anew: the host's table is another"],
   },
   {
     rule: "nothing is claimed while changes do not reach us",
