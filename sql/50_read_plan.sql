@@ -380,7 +380,8 @@ begin
       select
         -- Where clocks repeat a midnight, PostgreSQL means the second: the ends of the range are not midnights anyway.
         case when lower(s.days) = lower(v_touched) then p_since else lower(s.days)::timestamp at time zone v_read.timezone end as starts_at,
-        case when upper(s.days) = upper(v_touched) then p_until else upper(s.days)::timestamp at time zone v_read.timezone end as ends_at,
+        -- What ends between the two is part of a day that has not begun by that.
+        case when upper(s.days) = upper(v_touched) then p_until else least(upper(s.days)::timestamp at time zone v_read.timezone, p_until) end as ends_at,
         s.source, s.reason
       from (
         select unnest(v_read.rollup_days - v_shortened) as days, 'rollup' as source, 'clean' as reason

@@ -114,6 +114,24 @@ for (const [zone, around] of moments) {
   });
 }
 
+test("a plan ends where the question does, also between the two midnights of a day", async () => {
+  const account = await readerAccount("America/Havana", { covered: false });
+  await insertRandom(sql, random, account, "2024-11-03 05:00", 50);
+  await sql`select rollup.backfill(${account})`;
+  const { faults } = await planOf(sql, {
+    account,
+    metric: "resolutions_count",
+    since: "2024-11-02 04:00:00+00",
+    until: "2024-11-03 04:59:59+00",
+    groupBy: "year",
+    dimension: "account",
+    id: null,
+    businessHours: false,
+    timezone: null,
+  } as Question);
+  assert.equal(faults, []);
+});
+
 test("the answer of a moment while others write, fold and rebuild", async () => {
   const zone = "America/Havana";
   const around = "2024-11-03 05:00";
