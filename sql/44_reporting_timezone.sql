@@ -141,6 +141,7 @@ declare
   v_timezone text;
   v_before text;
   v_name text;
+  v_host_settings jsonb;
   v_settings rollup.account_settings;
 begin
   perform rollup.require('set_reporting_timezone', jsonb_build_object('p_account_id', p_account_id));
@@ -171,12 +172,14 @@ begin
   -- After our own change, which its trigger then finds done.
   if v_name <> v_before then
     perform rollup.require_writable_setting(p_account_id);
-    update public.accounts as a
-    set settings = case
+    -- In two statements, for Citus takes no function of to_jsonb's kind in an update.
+    select case
       when v_name = '' then a.settings - 'reporting_timezone'
       else jsonb_set(coalesce(nullif(a.settings, 'null'), '{}'), '{reporting_timezone}', to_jsonb(v_name))
-    end
+    end into v_host_settings
+    from public.accounts as a
     where a.id = p_account_id;
+    update public.accounts as a set settings = v_host_settings where a.id = p_account_id;
   end if;
   select * into v_settings from rollup.account_settings as s where s.account_id = p_account_id;
   return v_settings;

@@ -48,7 +48,7 @@ declare
   v_known boolean := exists (select from rollup.account_settings as s where s.account_id = p_account_id);
 begin
   if not v_known then
-    v_known := exists (select from public.reporting_events as e where e.account_id = p_account_id);
+    v_known := exists (select from rollup.host_events(p_account_id, rollup.event_names(), '-infinity', 'infinity'));
   end if;
   if not v_known and rollup.accounts_table() is not null then
     execute 'select exists (select from public.accounts as a where a.id = $1)' into v_known using p_account_id;

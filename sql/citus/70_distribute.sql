@@ -60,10 +60,10 @@ $do$;
 create or replace function rollup.take_setting(p_account_id int, p_timezone text, p_enabled boolean, p_mode text)
 returns void
 language plpgsql volatile
-set search_path = pg_catalog, pg_temp
--- Not to be shared once more.
-set rollup.taking = 'x' as $$
+set search_path = pg_catalog, pg_temp as $$
 begin
+  -- Not to be shared once more.
+  perform set_config('rollup.taking', 'x', true);
   insert into rollup.account_settings (account_id)
   select p_account_id
   where not exists (select from rollup.account_settings as s where s.account_id = p_account_id)
@@ -78,6 +78,7 @@ begin
     -- For the worker to queue a backfill.
     insert into rollup.dirty_marks (account_id, date, marked_at, reason) values (p_account_id, null, now(), 'its time zone was set');
   end if;
+  perform set_config('rollup.taking', '', true);
 end
 $$;
 comment on function rollup.take_setting(int, text, boolean, text) is 'Makes the settings of an account on this node those that the nodes share.';
@@ -153,6 +154,12 @@ begin
     when (
       select column_to_column_name(p.logicalrelid, p.partkey) from pg_dist_partition as p where p.logicalrelid = rollup.host_table()
     ) <> 'account_id' then 'public.reporting_events is not distributed by account_id'
+    when exists (select from pg_class as c where c.oid = rollup.host_table() and c.relkind = 'p')
+      then 'public.reporting_events is partitioned: its partitions would be shards of their own, which we do not see'
+    when exists (
+      select from pg_dist_shard as s join pg_dist_placement as p on p.shardid = s.shardid
+      where s.logicalrelid = rollup.host_table() group by s.shardid having count(*) > 1
+    ) then 'shards of public.reporting_events have replicas: set citus.shard_replication_factor to 1'
     when exists (select from rollup.account_coverage as c where c.sealed_through is not null) then format(
       'account %s has sealed days, which cannot move: unseal them while their raw events are there',
       (select min(c.account_id) from rollup.account_coverage as c where c.sealed_through is not null)

@@ -251,6 +251,37 @@ test("settings are changed on the coordinator, and known on every node", async (
   await assertExact();
 });
 
+test("zones that the host keeps in a reference table are followed and written, and accounts without any are known", async () => {
+  const { coordinator } = cluster;
+  await coordinator`
+    insert into public.accounts (id, name, settings, created_at, updated_at)
+    select i, 'account', '{}', now(), now() from generate_series(6, 30) as i`;
+  await coordinator`select create_reference_table('public.accounts')`;
+  await coordinator`update public.accounts set settings = '{"reporting_timezone": "Asia/Seoul"}' where id = 6`;
+  await coordinator`select rollup.follow_host_settings()`;
+  await coordinator`select rollup.set_reporting_timezone(8, 'Europe/Paris')`;
+  const [host] = await coordinator<{ zone: string }[]>`
+    select settings ->> 'reporting_timezone' as zone from public.accounts where id = 8`;
+  assert.is(host?.zone, "Europe/Paris");
+  for (const { sql } of cluster.nodes) {
+    const rows = await sql<{ zone: string }[]>`
+      select reporting_timezone as zone from rollup.account_settings where account_id in (6, 8) order by account_id`;
+    assert.equal(
+      rows.map(({ zone }) => zone),
+      ["Asia/Seoul", "Europe/Paris"],
+    );
+  }
+  await coordinator`
+    insert into public.reporting_events (id, name, account_id, conversation_id, created_at, updated_at)
+    values (31, 'conversation_resolved', 31, 1, '2026-02-05 12:00', now())`;
+  for (const { sql } of cluster.nodes) {
+    assert.is((await series(sql, 31)).filter((count) => count === "1").length, 1);
+    assert.is((await failure(series(sql, 32))).code, "RU007");
+  }
+  await backfillAll(cluster);
+  await assertExact();
+});
+
 test("truncate: no day of the shards is trusted", async () => {
   const { coordinator } = cluster;
   const kept = await coordinator`select * from public.reporting_events`;

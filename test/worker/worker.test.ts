@@ -353,6 +353,8 @@ worker("survives a crash of the server", async () => {
     await sql?.end({ timeout: 1 });
     if ((await runningPort(cluster)) !== undefined) await stopServer(cluster);
     await rm(folder, { recursive: true, force: true });
+    // As root it lies elsewhere.
+    await rm(cluster.folder, { recursive: true, force: true });
   }
 });
 
