@@ -226,6 +226,10 @@ begin
   );
   -- On the shards of Citus only, which alone has this function.
   if tg_nargs > 0 then
+    if to_regproc('rollup.is_sending') is null then
+      -- migrate has not come so far on this node: there is no account yet.
+      return null;
+    end if;
     if rollup.is_sending() then
       -- No guard, so nothing that can fail: no day is computed of dates out of the usual, and rather wait than give up.
       perform set_config('lock_timeout', '0', true);

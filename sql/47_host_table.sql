@@ -9,8 +9,8 @@ set search_path = pg_catalog, pg_temp as $$
     format(
       'after %s on public.reporting_events %s for each statement %s', t.event, t.referencing,
       case
-        -- A node that a shard moves to may not have the rest of this schema yet.
-        when rollup.is_distributed() then 'when (to_regclass(''rollup.dirty_marks'') is not null) execute function rollup.track_events(''shard'')'
+        -- A node that a shard moves to may not have the types of this schema yet. Asked by what needs no right on it.
+        when rollup.is_distributed() then 'when (to_regnamespace(''rollup_worker'') is not null) execute function rollup.track_events(''shard'')'
         else format('execute function rollup.%s()', t.function)
       end
     )

@@ -197,7 +197,7 @@ begin
     comment on table rollup.shared_settings is 'The settings of accounts as all nodes have them; written on the coordinator.';
     perform create_reference_table('rollup.shared_settings');
     create trigger take_shared_setting after insert or update on rollup.shared_settings for each row
-      when (to_regclass('rollup.dirty_marks') is not null) execute function rollup.take_shared_setting();
+      when (to_regnamespace('rollup_worker') is not null) execute function rollup.take_shared_setting();
     insert into rollup.shared_settings
     select s.account_id, s.reporting_timezone, s.reporting_events_rollup, s.write_mode from rollup.account_settings as s;
     return next 'settings shared';

@@ -142,10 +142,12 @@ async function install(
   refuseForeign(present);
   await checkHistory(sql, migrations);
   await requireRights(sql, found, present);
-  await makeSchemas(session, present);
+  await makeSchema(session, present, "graphile_migrate");
   if (onWorkerNode) await setAsidePropagated(session);
   await runMigrations(session);
   await adoptPropagated(session);
+  // When the tables are there: the triggers of shards ask for it.
+  await makeSchema(session, present, workerSchema);
   await sql.transaction((own) => own.script(`comment on schema rollup is '${mark}'`));
   await graphileWorker.runMigrations({ pgPool: pool, schema: workerSchema, logger });
   const applied = found ? sources : [await hostTables(session), ...sources];
@@ -322,21 +324,19 @@ async function oneAtATime<T>(session: Session, work: () => Promise<T>): Promise<
   }
 }
 
-/** Makes the schemas that libraries would make, and marks those that are ours. */
-async function makeSchemas(session: Session, present: Schema[]): Promise<void> {
+/** Makes a schema that a library would make, and marks it as ours. */
+async function makeSchema(session: Session, present: Schema[], name: string): Promise<void> {
   const { client } = session;
-  for (const name of ["graphile_migrate", workerSchema]) {
-    const schema = present.find((schema) => schema.name === name);
-    if (schema !== undefined && !schema.ours) continue;
-    await client.query("begin");
-    if (schema === undefined) {
-      await client.query(`create schema ${name}`);
-      if (name === "graphile_migrate")
-        await _migrateMigrationSchema(client, settingsOf(session, true));
-    }
-    await client.query(`comment on schema ${name} is '${mark}'`);
-    await client.query("commit");
+  const schema = present.find((schema) => schema.name === name);
+  if (schema !== undefined && !schema.ours) return;
+  await client.query("begin");
+  if (schema === undefined) {
+    await client.query(`create schema ${name}`);
+    if (name === "graphile_migrate")
+      await _migrateMigrationSchema(client, settingsOf(session, true));
   }
+  await client.query(`comment on schema ${name} is '${mark}'`);
+  await client.query("commit");
 }
 
 const settingsOf = ({ root, user, database }: Session, manageGraphileMigrateSchema = false) =>
