@@ -17,6 +17,10 @@ export const ownSettings = {
   "citus.show_shards_for_app_name_prefixes": "*",
 };
 
+/** For a transaction whose locks on any node the host's writers would queue behind: it waits a moment only. */
+export const waitBriefly =
+  "set local citus.propagate_set_commands = 'local'; set local lock_timeout = '200ms'";
+
 /** All nodes, the coordinator first; none where the database is no part of a Citus cluster. */
 export async function nodesOf(sql: Queries, url: string): Promise<Node[]> {
   const [citus] = await sql<{ found: boolean }[]>`

@@ -17,7 +17,7 @@ import {
 import graphileWorker from "graphile-worker";
 import type { Pool, PoolClient } from "pg";
 import type { PostgresError } from "postgres";
-import { inNode, type Node, nodesOf, ownSettings } from "./citus.js";
+import { inNode, type Node, nodesOf, ownSettings, waitBriefly } from "./citus.js";
 import {
   checkVersion,
   connect,
@@ -181,10 +181,11 @@ async function installNodes(session: Session, nodes: Node[]): Promise<void> {
     });
   }
   await withoutQueueing(session, async () => {
-    for (const { done } of await sql<{ done: string }[]>`
-      select d as done from rollup.distribute() as d`) {
-      log(done);
-    }
+    const found = await sql.transaction(async (transaction) => {
+      await transaction.script(waitBriefly);
+      return transaction<{ done: string }[]>`select d as done from rollup.distribute() as d`;
+    });
+    for (const { done } of found) log(done);
   });
 }
 
